@@ -1,0 +1,118 @@
+"""What an environment is, and how an endless stream is made of its episodes.
+
+An :class:`Env` is pure: single (``vmap`` batches it), traceable, and explicit about its randomness. It says nothing about time limits
+or resets; :func:`autoreset` adds both, so that no user writes them.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from gymnasium import spaces
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+@runtime_checkable
+class Env(Protocol):
+    """A pure environment. Inherit from this class to get the default ``draw``, or write all of it; no registration is needed.
+
+    ``observation_space`` and ``action_space`` are Gymnasium spaces. ``time_limit`` is the number of steps after which an episode is
+    *truncated* (never terminated), or None.
+    """
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    time_limit: int | None
+
+    def reset(self, noise: Any) -> tuple[Any, Any]:
+        """``noise -> (state, obs)``: the first state of an episode."""
+        ...
+
+    def step(self, noise: Any, state: Any, action: Any) -> tuple[Any, Any, Array, Array]:
+        """``(noise, state, action) -> (state, obs, reward, terminated)``: s_{t+1}, its observation, the reward paid for a_t, and whether
+        s_{t+1} is an end."""
+        ...
+
+    def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
+        """The randomness of ``shape`` many calls of ``reset`` or ``step`` at once: leaves ``[*shape, ...]``.
+
+        The default splits the key, so that ``noise`` is a key. Drawing the numbers themselves here, in one call, is faster.
+        """
+        return split_keys(key, shape)
+
+
+def split_keys(key: Array, shape: tuple[int, ...]) -> Array:
+    """``[*shape]`` keys."""
+    return jax.random.split(key, shape)
+
+
+class StreamState(NamedTuple):
+    """The state of one endless stream of episodes."""
+
+    env: PyTree[Array]
+    obs: PyTree[Array]
+    time: Int[Array, ""]
+    ret: Float[Array, ""]
+    """Undiscounted return of the running episode."""
+
+
+class StreamStep(NamedTuple):
+    """What one step of a stream shows."""
+
+    obs: PyTree[Array]
+    """What the policy sees next: the successor, or the first observation of a new episode."""
+    successor: PyTree[Array]
+    """The true s_{t+1}, also where the episode ended."""
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+    ret: Float[Array, ""]
+    """Running return with this step's reward."""
+    length: Int[Array, ""]
+    """Running length with this step."""
+
+
+class Stream(NamedTuple):
+    """An environment with its time limit and its resets: see :func:`autoreset`."""
+
+    env: Env
+    time_limit: int | None
+
+    def draw(self, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """``(step_noise, reset_noise)``: two independent draws of ``shape``."""
+        step_key, reset_key = jax.random.split(key)
+        draw = getattr(self.env, "draw", split_keys)
+        return draw(step_key, shape), draw(reset_key, shape)
+
+    def reset(self, noise: Any) -> StreamState:
+        state, obs = self.env.reset(noise)
+        return StreamState(state, obs, jnp.zeros((), jnp.int32), jnp.zeros(()))
+
+    def step(self, noise: tuple[Any, Any], state: StreamState, action: Any) -> tuple[StreamState, StreamStep]:
+        """One step of the environment, then, where the episode is over, the first state of the next one."""
+        step_noise, reset_noise = noise
+        env_state, successor, reward, terminated = self.env.step(step_noise, state.env, to_bounds(self.env.action_space, action))
+        time, ret = state.time + 1, state.ret + reward
+        limit = jnp.zeros((), bool) if self.time_limit is None else time >= self.time_limit
+        truncated = limit & ~terminated
+        over = terminated | truncated
+        fresh = self.reset(reset_noise)
+        going = StreamState(env_state, successor, time, ret)
+        state = jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, going)
+        return state, StreamStep(state.obs, successor, reward, terminated, truncated, ret, time)
+
+
+def autoreset(env: Env, time_limit: int | None = None) -> Stream:
+    """An endless stream of ``env``'s episodes, each cut (``truncated``, not ``terminated``) after ``time_limit`` steps.
+
+    ``time_limit`` overrides the environment's own. If an end and the limit fall together it is an end.
+    """
+    return Stream(env, env.time_limit if time_limit is None else time_limit)
+
+
+def to_bounds(space: spaces.Space, action: Any) -> Any:
+    """The action that the environment is given: clipped to a Box's bounds, otherwise unchanged.
+
+    The trajectory keeps the action that was *sampled*, whose log-probability is the one the gradient needs.
+    """
+    return jnp.clip(action, space.low, space.high) if isinstance(space, spaces.Box) else action

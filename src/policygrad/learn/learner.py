@@ -1,0 +1,290 @@
+"""From a trajectory to new parameters. A :class:`Learner` is five pure functions; it knows no collector and no environment."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
+from policygrad.ladder.recursion import masked_mean
+from policygrad.learn.gradient import COLUMNS, Clipped, steps_from, surrogate
+from policygrad.models.actor_critic import is_memoryless, unroll
+from policygrad.models.normalize import running_return
+from policygrad.types import Trajectory
+
+OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": lambda eps: optax.identity(),
+    "adam": lambda eps: optax.scale_by_adam(eps=eps),
+    "rmsprop": lambda eps: optax.scale_by_rms(decay=0.99, eps=eps, eps_in_sqrt=False),
+    "rmsprop-tf": lambda eps: optax.scale_by_rms(decay=0.99, eps=eps, initial_scale=1.0),
+}
+"""Directions only; the learning rate is a leaf of :class:`Hyper`. ``rmsprop-tf`` starts its average at one and adds ε inside the root (Mnih et al. 2016)."""
+
+
+class Hyper(NamedTuple):
+    """Numbers that sweep: leaves of the state."""
+
+    learning_rate: Any
+    ent_coef: Any
+    vf_coef: Any
+    max_grad_norm: Any
+    """Bound of the global norm ‖g‖₂; inf for none."""
+
+
+class LearnerState(NamedTuple):
+    params: PyTree[Array]
+    """The model's arrays."""
+    target: PyTree[Array] | None
+    """The target copy φ' of the critic, where there is one."""
+    opt_state: PyTree[Array]
+    psi: Psi
+    kind: Any
+    """The surrogate, with its ``clip_range`` or ``beta``."""
+    hyper: Hyper
+    count: Int[Array, ""]
+    """Gradient steps applied so far."""
+    updates: Int[Array, ""]
+    """Windows learned from so far."""
+    ret: Float[Array, "B"] | None
+    """Running discounted return of each stream, where rewards are normalised."""
+
+
+class Batch(NamedTuple):
+    """A trajectory with its weights: everything that the gradient needs, and constants all of it."""
+
+    trajectory: Trajectory
+    weights: Float[Array, "T B"]
+    """Ψ_t."""
+    returns: Float[Array, "T B"]
+    """What the critic regresses on; V itself where there is no critic to train."""
+    value: Float[Array, "T B"]
+    """V(s_t) as it was before this update."""
+
+
+class Learner(NamedTuple):
+    """See :func:`make_learner`."""
+
+    init: Callable[[Array], LearnerState]
+    weigh: Callable[[LearnerState, Trajectory], Batch]
+    grad: Callable[[LearnerState, Batch, Array], tuple[PyTree, dict[str, Array]]]
+    apply: Callable[[LearnerState, PyTree], LearnerState]
+    update: Callable[[LearnerState, Trajectory, Array], tuple[LearnerState, dict[str, Array]]]
+    model: Callable[[LearnerState], Any]
+
+
+def make_learner(
+    make_model: Callable[[Array], Any],
+    psi: Psi,
+    *,
+    kind: Any,
+    hyper: Hyper,
+    per: str = "trajectory",
+    critic_target: str | None = None,
+    target_copy: str = "none",
+    target_every: int = 1,
+    target_tau: float = 0.005,
+    optimizer: str = "adam",
+    opt_eps: float = 1e-8,
+    schedule: Callable[[Array], Array] | None = None,
+    n_epochs: int = 1,
+    n_minibatches: int = 1,
+    normalize_advantage: bool = False,
+    target_kl: float | None = None,
+    n_streams: int | None = None,
+) -> Learner:
+    """The learner of one preset.
+
+    The loss is −surrogate − ent_coef·mean H(π) + vf_coef·mean (V − returns)²: the mean square has no factor ½. Actor and critic take one joint step, and the
+    advantages use V as it was before.
+
+    Args:
+        make_model: key ↦ model.
+        psi: the weight of ∇log π(a_t).
+        kind: the surrogate: ``Score()``, ``Ratio()``, ``Clipped(clip_range)``, ``KLPenalty(beta)``.
+        per: ``trajectory`` or ``step``: what the policy's sums are divided by.
+        critic_target: what V regresses on, one of ``CRITIC_TARGETS``; None: no critic is trained.
+        target_copy: ``none``; ``periodic``: φ' ← φ every ``target_every`` updates; ``polyak``: φ' ← φ' + ``target_tau``·(φ − φ') after each. The critic's targets
+            are computed with φ'.
+        schedule: factor of the learning rate as a function of the number of updates.
+        n_epochs, n_minibatches: passes over a window and its division. Memoryless models with ``per="step"`` shuffle rows; all others shuffle whole columns.
+        normalize_advantage: standardise Ψ in each minibatch (PPO's habit; ``Psi.standardize`` does it once per window).
+        target_kl: skip the rest of a window's gradient steps once a minibatch's approximate KL exceeds 1.5·target_kl.
+        n_streams: number of columns of a window; needed where rewards are normalised.
+    """
+    template = eqx.filter_eval_shape(make_model, jax.random.key(0))
+    is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+    static = eqx.partition(template, is_array)[1]
+    refuse_integers(eqx.filter(template, is_array))
+    transform = OPTIMIZERS[optimizer](opt_eps)
+    by_rows = per == "step" and is_memoryless(template)
+
+    def combine(params: PyTree) -> Any:
+        return eqx.combine(params, static)
+
+    def init(key: Array) -> LearnerState:
+        params = eqx.filter(make_model(key), eqx.is_array)
+        target = None if target_copy == "none" else jax.tree.map(jnp.copy, params)
+        zero = jnp.zeros((), jnp.int32)
+        normalizer = getattr(combine(params), "normalizer", None)
+        ret = jnp.zeros(n_streams) if normalizer is not None and normalizer.ret is not None else None
+        numbers = jax.tree.map(jnp.asarray, (psi, kind, hyper))
+        return LearnerState(params, target, transform.init(params), *numbers, zero, zero, ret)
+
+    def weigh(state: LearnerState, trajectory: Trajectory) -> Batch:
+        model = combine(state.params)
+        steps = steps_from(model, trajectory, state.psi)
+        if critic_target is None:
+            returns = steps.value
+        else:
+            with_target = steps if state.target is None else steps_from(model, trajectory, state.psi, critic=combine(state.target))
+            returns = CRITIC_TARGETS[critic_target](with_target, state.psi)
+        return Batch(trajectory, state.psi(steps), returns, steps.value)
+
+    def loss(params: PyTree, state: LearnerState, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        trajectory, mask = batch.trajectory, batch.trajectory.mask
+        output, _ = unroll(combine(params), trajectory)
+        weights = standardize(batch.weights, mask) if normalize_advantage else batch.weights
+        objective = surrogate(output.log_prob, trajectory.log_mu, weights, mask, kind=state.kind, per=per)
+        entropy = masked_mean(jax.vmap(lambda d: d.entropy())(flatten(output.distribution, mask.ndim)), mask.reshape(-1))
+        value_loss = masked_mean((output.value - batch.returns) ** 2, mask)
+        total = -objective - state.hyper.ent_coef * entropy
+        if critic_target is not None:
+            total = total + state.hyper.vf_coef * value_loss
+        log_rho = output.log_prob - trajectory.log_mu
+        metrics = {
+            "policy_loss": -objective,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": masked_mean(jnp.expm1(log_rho) - log_rho, mask),
+        }
+        if isinstance(state.kind, Clipped):
+            metrics["clip_fraction"] = masked_mean((jnp.abs(jnp.expm1(log_rho)) > state.kind.clip_range).astype(log_rho.dtype), mask)
+        return total, metrics
+
+    def grad(state: LearnerState, batch: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
+        """The gradient of the loss (downhill). ``key`` is unused by the built-in losses: a stochastic one may want it."""
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params, state, batch)
+        return grads, metrics | {"grad_norm": optax.global_norm(grads)}
+
+    def rate(state: LearnerState) -> Array:
+        return state.hyper.learning_rate * (1.0 if schedule is None else schedule(state.updates))
+
+    def apply(state: LearnerState, grads: PyTree) -> LearnerState:
+        norm = optax.global_norm(grads)
+        scale = jnp.minimum(1.0, state.hyper.max_grad_norm / (norm + 1e-6))
+        grads = jax.tree.map(lambda g: g * scale, grads)
+        direction, opt_state = transform.update(grads, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, d: p - rate(state) * d, state.params, direction)
+        return state._replace(params=params, opt_state=opt_state, count=state.count + 1)
+
+    def once(state: LearnerState, batch: Batch, key: Array) -> tuple[LearnerState, dict[str, Array]]:
+        grads, metrics = grad(state, batch, key)
+        return apply(state, grads), metrics
+
+    def passes(state: LearnerState, batch: Batch, key: Array) -> tuple[LearnerState, dict[str, Array]]:
+        """Epochs × minibatches over one window."""
+
+        def step(carry: tuple[LearnerState, Array], inputs: tuple[Batch, Array]) -> tuple[Any, dict[str, Array]]:
+            state, stop = carry
+            minibatch, key = inputs
+            grads, metrics = grad(state, minibatch, key)
+            if target_kl is None:
+                return (apply(state, grads), stop), metrics
+            stop = stop | (metrics["approx_kl"] > 1.5 * target_kl)
+            state = jax.tree.map(lambda old, new: jnp.where(stop, old, new), state, apply(state, grads))
+            return (state, stop), metrics | {"stopped": stop.astype(batch.weights.dtype)}
+
+        def epoch(carry: Any, key: Array) -> tuple[Any, dict[str, Array]]:
+            shuffle_key, *keys = jax.random.split(key, 1 + n_minibatches)
+            return jax.lax.scan(step, carry, (minibatches(batch, n_minibatches, by_rows, shuffle_key), jnp.stack(keys)))
+
+        (state, _), metrics = jax.lax.scan(epoch, (state, jnp.zeros((), bool)), jax.random.split(key, n_epochs))
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def update(state: LearnerState, trajectory: Trajectory, key: Array) -> tuple[LearnerState, dict[str, Array]]:
+        batch = weigh(state, trajectory)
+        new, metrics = (once if n_epochs * n_minibatches == 1 else passes)(state, batch, key)
+        mask = trajectory.mask
+        residual, spread = batch.returns - batch.value, batch.returns - masked_mean(batch.returns, mask)
+        unexplained = masked_mean((residual - masked_mean(residual, mask)) ** 2, mask)
+        if critic_target is not None:
+            metrics["explained_variance"] = 1 - unexplained / jnp.maximum(masked_mean(spread**2, mask), 1e-8)
+        metrics["learning_rate"] = rate(state)
+        new = new._replace(updates=state.updates + 1)
+        return after(new, trajectory), metrics
+
+    def after(state: LearnerState, trajectory: Trajectory) -> LearnerState:
+        """What follows the gradient steps of a window: the target copy and the normaliser's statistics."""
+        if target_copy == "periodic":
+            renew = state.updates % target_every == 0
+            state = state._replace(target=jax.tree.map(lambda old, new: jnp.where(renew, new, old), state.target, state.params))
+        elif target_copy == "polyak":
+            state = state._replace(target=jax.tree.map(lambda old, new: mix(old, new, target_tau), state.target, state.params))
+        normalizer = getattr(combine(state.params), "normalizer", None)
+        if normalizer is None:
+            return state
+        obs, ret, returns = normalizer.obs, normalizer.ret, state.ret
+        if obs is not None:
+            obs = obs.update(trajectory.obs, trajectory.mask)
+        if ret is not None:
+            over = trajectory.terminated | trajectory.truncated | ~trajectory.mask
+            returns, seen = running_return(returns, jnp.where(trajectory.mask, trajectory.reward, 0), over, state.psi.gamma)
+            ret = ret.update(seen, trajectory.mask)
+        params = eqx.tree_at(lambda p: (p.normalizer.obs, p.normalizer.ret), state.params, (obs, ret), is_leaf=lambda x: x is None)
+        return state._replace(params=params, ret=returns)
+
+    return Learner(init, weigh, grad, apply, update, lambda state: combine(state.params))
+
+
+def refuse_integers(params: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(f"the model's array {name} has dtype {leaf.dtype} and cannot be trained: make it a float, a NumPy array or a static field")
+
+
+def mix(old: Array, new: Array, tau: float) -> Array:
+    return old + tau * (new - old) if jnp.issubdtype(old.dtype, jnp.inexact) else new
+
+
+def flatten(tree: PyTree, axes: int) -> PyTree:
+    """The first ``axes`` axes of every leaf as one."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[axes:]), tree)
+
+
+def minibatches(batch: Batch, n: int, by_rows: bool, key: Array) -> Batch:
+    """A shuffled batch in ``n`` parts, stacked: leaves ``[n, ...]``. By rows each part is ``[1, T·B/n]``, otherwise ``[T, B/n]``; what does not divide is left out."""
+    columns = Batch(COLUMNS, 1, 1, 1)  # type: ignore[arg-type]
+    if by_rows:
+        batch = batch._replace(trajectory=batch.trajectory._replace(cut_obs=None, carry=None))
+        batch = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), batch)
+    size = batch.weights.shape[1] // n
+    order = permutation(key, batch.weights.shape[1])[: n * size]
+
+    def split(axis: int, leaf: PyTree) -> PyTree:
+        def one(x: Array) -> Array:
+            x = jnp.take(x, order, axis=axis)
+            return jnp.moveaxis(x.reshape(*x.shape[:axis], n, size, *x.shape[axis + 1 :]), axis, 0)
+
+        return jax.tree.map(one, leaf)
+
+    return jax.tree.map(split, columns, batch)
+
+
+def permutation(key: Array, n: int) -> Int[Array, "n"]:
+    """A random order of n indices. Up to 4096 by one sort of (random bits, index) packed into a word, five times faster than sorting pairs."""
+    if n > 4096:
+        return jax.random.permutation(key, n)
+    bits = max(1, (n - 1).bit_length())
+    words = (jax.random.bits(key, (n,), jnp.uint32) << bits) | jnp.arange(n, dtype=jnp.uint32)
+    return (jnp.sort(words) & ((1 << bits) - 1)).astype(jnp.int32)
+
+
+def is_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether every number of every inexact leaf is finite."""
+    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack(leaves)) if leaves else jnp.ones((), bool)
