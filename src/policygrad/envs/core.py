@@ -1,7 +1,7 @@
 """What an environment is, and how an endless stream is made of its episodes.
 
-An :class:`Env` is pure: single (``vmap`` batches it), traceable, and explicit about its randomness. It says nothing about time limits
-or resets; :func:`autoreset` adds both, so that no user writes them.
+An :class:`Env` is pure: single (``vmap`` batches it), traceable, and explicit about its randomness. It neither counts
+steps nor resets itself; :func:`autoreset` adds both, so that no user writes them.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 @runtime_checkable
 class Env(Protocol):
-    """A pure environment. Inherit from this class to get the default ``draw``, or write all of it; no registration is needed.
+    """A pure environment. Inherit from this class to get the default ``draw``, or write all of it.
 
-    ``observation_space`` and ``action_space`` are Gymnasium spaces. ``time_limit`` is the number of steps after which an episode is
-    *truncated* (never terminated), or None.
+    ``observation_space`` and ``action_space`` are Gymnasium spaces. ``time_limit`` is the number of steps after which
+    an episode is *truncated* (never terminated), or None.
     """
 
     observation_space: spaces.Space
@@ -29,14 +29,14 @@ class Env(Protocol):
         ...
 
     def step(self, noise: Any, state: Any, action: Any) -> tuple[Any, Any, Array, Array]:
-        """``(noise, state, action) -> (state, obs, reward, terminated)``: s_{t+1}, its observation, the reward paid for a_t, and whether
-        s_{t+1} is an end."""
+        """``(noise, state, action) -> (state, obs, reward, terminated)``: s_{t+1}, its observation, the reward paid for
+        a_t, and whether s_{t+1} is an end."""
         ...
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
         """The randomness of ``shape`` many calls of ``reset`` or ``step`` at once: leaves ``[*shape, ...]``.
 
-        The default splits the key, so that ``noise`` is a key. Drawing the numbers themselves here, in one call, is faster.
+        The default splits the key, so that ``noise`` is a key. Drawing the numbers themselves, in one call, is faster.
         """
         return split_keys(key, shape)
 
@@ -91,10 +91,11 @@ class Stream(NamedTuple):
     def step(self, noise: tuple[Any, Any], state: StreamState, action: Any) -> tuple[StreamState, StreamStep]:
         """One step of the environment, then, where the episode is over, the first state of the next one."""
         step_noise, reset_noise = noise
-        env_state, successor, reward, terminated = self.env.step(step_noise, state.env, to_bounds(self.env.action_space, action))
+        action = to_bounds(self.env.action_space, action)
+        env_state, successor, reward, terminated = self.env.step(step_noise, state.env, action)
         time, ret = state.time + 1, state.ret + reward
         limit = jnp.zeros((), bool) if self.time_limit is None else time >= self.time_limit
-        truncated = limit & ~terminated
+        truncated = limit & jnp.logical_not(terminated)
         over = terminated | truncated
         fresh = self.reset(reset_noise)
         going = StreamState(env_state, successor, time, ret)

@@ -1,0 +1,220 @@
+"""From a recipe to the pure functions of a run: one state, one step.
+
+The whole state of a run is one pytree: saving it is resuming, ``vmap`` over it is many seeds (and settings) at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from policygrad.collect.xla import Collector, episode_collector, window_collector
+from policygrad.envs.core import Env, Stream, autoreset
+from policygrad.envs.memory import remember
+from policygrad.learn.gradient import Clipped, KLPenalty, Ratio, Score
+from policygrad.learn.learner import Hyper, Learner, LearnerState, make_learner
+from policygrad.models.actor_critic import make_model
+from policygrad.run.recipes import Recipe, RecipeError
+from policygrad.types import Finished, Trajectory
+
+
+class RunState(NamedTuple):
+    """Everything that a run is, between two updates."""
+
+    learner: LearnerState
+    collector: PyTree[Array]
+    key: Array
+    env_steps: Int[Array, ""]
+    """Environment steps learned from so far."""
+    first_bad: Int[Array, ""]
+    """Environment steps before the first update with a non-finite reward or gradient; −1: there was none."""
+
+
+class Stats(NamedTuple):
+    """Sums over updates; :func:`means` divides them."""
+
+    train: dict[str, Array]
+    updates: Array
+    ret: Array
+    length: Array
+    episodes: Array
+
+
+@dataclass(frozen=True)
+class Program:
+    """A recipe made executable for ``seeds`` seeds: with more than one, every leaf of the state has a leading axis."""
+
+    recipe: Recipe
+    env: Env
+    stream: Stream
+    learner: Learner
+    collector: Collector
+    init: Callable[[Array], RunState]
+    """``key(s) -> state``."""
+    advance: Callable[[RunState, Array], tuple[RunState, Stats]]
+    """``(state, steps) -> state``: update until every seed has learned from at least ``steps`` environment steps."""
+
+    def model(self, state: RunState, seed: int = 0) -> Any:
+        """The model of one seed."""
+        learner = state.learner if self.recipe.seeds == 1 else jax.tree.map(lambda x: x[seed], state.learner)
+        return self.learner.model(learner)
+
+
+def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
+    """The program of a recipe.
+
+    Args:
+        env: a pure environment (the recipe's, made).
+        model: an ``eqx.Module`` to start from, or a function ``key -> eqx.Module``; None: as the recipe says.
+
+    Raises:
+        RecipeError, ValueError: options, spaces or a model that do not fit.
+    """
+    if recipe.remembers:
+        env = remember(env)
+    stream = autoreset(env, recipe.max_episode_steps)
+    learner = learner_of(recipe, model_maker(recipe, env, stream, model))
+    if recipe.collect == "episodes":
+        if stream.time_limit is None:
+            raise RecipeError(
+                f"{recipe.algo} learns from whole episodes and {recipe.env} has no time limit: set max_episode_steps, or choose a2c"
+            )
+        collector = episode_collector(stream, recipe.n_envs)
+    else:
+        collector = window_collector(stream, recipe.n_envs, recipe.n_steps)
+    init, update = initializer(learner, collector), updater(learner, collector)
+    if recipe.seeds > 1:
+        init, update = jax.vmap(init), jax.vmap(update)
+    advance = advancer(update, freeze=recipe.collect == "episodes")
+    return Program(recipe, env, stream, learner, collector, jax.jit(init), jax.jit(advance))
+
+
+def model_maker(recipe: Recipe, env: Env, stream: Stream, model: Any) -> Callable[[Array], Any]:
+    """``key -> model``."""
+    if isinstance(model, eqx.Module):
+        return lambda key: model
+    if model is not None:
+        return model
+    horizon = (getattr(env, "horizon", None) or stream.time_limit) if recipe.time_to_go else None
+    if recipe.time_to_go and horizon is None:
+        raise RecipeError(
+            f"time_to_go needs a horizon and {recipe.env} has no time limit: set max_episode_steps, or drop time_to_go"
+        )
+    return lambda key: make_model(
+        env.observation_space,
+        env.action_space,
+        key=key,
+        policy=recipe.policy,
+        net=recipe.net,
+        activation=recipe.activation,
+        shared_torso=recipe.shared_torso,
+        critic=recipe.critic_target is not None,
+        horizon=horizon,
+        log_std_init=recipe.log_std_init,
+        state_dependent_std=recipe.state_dependent_std,
+        squash=recipe.squash,
+        normalize_obs=recipe.normalize_obs,
+        normalize_reward=recipe.normalize_reward,
+    )
+
+
+def learner_of(recipe: Recipe, make: Callable[[Array], Any]) -> Learner:
+    r = recipe
+    kinds = {"score": Score(), "ratio": Ratio(), "clipped": Clipped(r.clip_range), "kl-penalty": KLPenalty(r.kl_coef)}
+    per_update = r.n_envs * r.n_steps
+    schedule = None
+    if r.lr_schedule == "linear":
+        if r.collect == "episodes":
+            raise RecipeError(
+                "lr_schedule=linear needs a known number of updates, and whole episodes have no fixed length: set lr_schedule=constant"
+            )
+        schedule = lambda updates: jnp.maximum(0.0, 1 - updates * per_update / r.total_timesteps)  # noqa: E731
+    return make_learner(
+        make,
+        r.psi,
+        kind=kinds[r.surrogate],
+        hyper=Hyper(r.learning_rate, r.ent_coef, r.vf_coef, jnp.inf if r.max_grad_norm is None else r.max_grad_norm),
+        per=r.per,
+        critic_target=r.critic_target,
+        target_copy=r.target_copy,
+        target_every=r.target_every,
+        target_tau=r.target_tau,
+        optimizer=r.optimizer,
+        opt_eps=r.opt_eps,
+        schedule=schedule,
+        n_epochs=r.n_epochs,
+        n_minibatches=r.n_minibatches,
+        normalize_advantage=r.normalize_advantage,
+        target_kl=r.target_kl,
+        n_streams=r.n_envs,
+    )
+
+
+def initializer(learner: Learner, collector: Collector) -> Callable[[Array], RunState]:
+    def init(key: Array) -> RunState:
+        model_key, collect_key, key = jax.random.split(key, 3)
+        state = learner.init(model_key)
+        collected = collector.init(learner.model(state), collect_key)
+        return RunState(state, collected, key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32))
+
+    return init
+
+
+def updater(learner: Learner, collector: Collector) -> Callable[[RunState], tuple[RunState, Stats]]:
+    """Collect a window, learn from it: where learner and collector meet."""
+
+    def update(state: RunState) -> tuple[RunState, Stats]:
+        key, collect_key, learn_key = jax.random.split(state.key, 3)
+        collected, trajectory, finished = collector.collect(learner.model(state.learner), state.collector, collect_key)
+        learned, metrics = learner.update(state.learner, trajectory, learn_key)
+        finite = jnp.isfinite(jnp.sum(trajectory.reward)) & jnp.isfinite(metrics["grad_norm"])
+        first_bad = jnp.where(finite | (state.first_bad >= 0), state.first_bad, state.env_steps)
+        env_steps = state.env_steps + jnp.sum(trajectory.mask, dtype=jnp.int32)
+        return RunState(learned, collected, key, env_steps, first_bad), stats_of(metrics, trajectory, finished)
+
+    return update
+
+
+def stats_of(metrics: dict[str, Array], trajectory: Trajectory, finished: Finished) -> Stats:
+    total = lambda x: jnp.sum(jnp.where(finished.done, x, 0))  # noqa: E731
+    return Stats(metrics, jnp.ones(()), total(finished.ret), total(finished.length), jnp.sum(finished.done))
+
+
+def advancer(
+    update: Callable[[RunState], tuple[RunState, Stats]], *, freeze: bool
+) -> Callable[[RunState, Array], tuple[RunState, Stats]]:
+    """Update until every seed has reached ``steps``. ``freeze``: seeds need unequal numbers of updates, and those that are there wait."""
+
+    def advance(state: RunState, steps: Array) -> tuple[RunState, Stats]:
+        def body(loop: tuple[RunState, Stats]) -> tuple[RunState, Stats]:
+            state, total = loop
+            new, stats = update(state)
+            if freeze:
+                active = state.env_steps < steps
+                new = select(active, new, state)
+                stats = select(active, stats, jax.tree.map(jnp.zeros_like, stats))
+            return new, jax.tree.map(jnp.add, total, stats)
+
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(update, state)[1])
+        return jax.lax.while_loop(lambda loop: jnp.any(loop[0].env_steps < steps), body, (state, zero))
+
+    return advance
+
+
+def select(flag: Array, new: PyTree, old: PyTree) -> PyTree:
+    """``new`` where ``flag`` (one per seed), else ``old``; typed keys included."""
+    return jax.tree.map(lambda a, b: jnp.where(flag.reshape(*flag.shape, *[1] * (a.ndim - flag.ndim)), a, b), new, old)
+
+
+def means(stats: Stats) -> dict[str, Array]:
+    """The log row of some updates: means, NaN where nothing was seen."""
+    per = lambda x, n: jnp.where(n > 0, x / jnp.maximum(n, 1), jnp.nan)  # noqa: E731
+    rollout = {
+        "rollout/ep_rew_mean": per(stats.ret, stats.episodes),
+        "rollout/ep_len_mean": per(stats.length, stats.episodes),
+    }
+    return rollout | {f"train/{name}": per(x, stats.updates) for name, x in stats.train.items()}

@@ -1,0 +1,422 @@
+"""A :class:`Recipe` says everything about a run. :data:`PRESETS` are recipes, each written as a change of another: the ladder, as a table."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from policygrad.ladder.psi import BASELINES, BOOTSTRAPPING, CORRECTIONS, COUPLING, CRITIC_TARGETS, TARGETS, Psi, one_of
+
+POLICIES = ("mlp", "tabular", "gru")
+COLLECTS = ("window", "episodes")
+SURROGATES = ("score", "ratio", "clipped", "kl-penalty")
+TARGET_COPIES = ("none", "periodic", "polyak")
+OPTIMIZERS = ("adam", "rmsprop", "rmsprop-tf", "sgd")
+SCHEDULES = ("constant", "linear")
+ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu")
+
+
+TO_THE_END = 2**31 - 1
+"""More steps than any episode has."""
+
+
+class RecipeError(ValueError):
+    """Options that do not fit together; the message names the fix."""
+
+
+def option(default: Any, help: str, group: str, choices: typing.Iterable[str] | None = None, **bounds: Any) -> Any:
+    """A field of the recipe, with what the command line and the checks need to know about it."""
+    return field(
+        default=default,
+        metadata={"help": help, "group": group, "choices": tuple(choices) if choices else None, **bounds},
+    )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about a run, in plain values: saved as JSON, printed by ``--help``, changed with :func:`dataclasses.replace`.
+
+    Raises:
+        RecipeError: at construction, where options are out of range or do not fit together; the message names the fix.
+    """
+
+    algo: str = option("a2c", "name of the preset it was made from", "what")
+    env: str = option("CartPole-v1", "environment id", "what")
+    total_timesteps: int = option(500_000, "budget in environment steps, per seed", "what", low=1, high=2**31 - 1)
+    seed: int = option(0, "first seed", "what", low=0)
+    seeds: int = option(1, "number of seeds, trained together in one program", "what", low=1)
+    max_episode_steps: int | None = option(
+        None, "time limit of an episode (truncation) in place of the environment's own", "what", low=1
+    )
+
+    # Ψ: the ladder
+    target: str = option("lambda_return", "what a_t is credited with", "ladder", TARGETS)
+    baseline: str = option("value", "what is subtracted from the target", "ladder", BASELINES)
+    correction: str = option("none", "importance weight of older data", "ladder", CORRECTIONS)
+    gamma: float = option(0.99, "discount γ", "ladder", low=0, high=1)
+    gae_lambda: float = option(
+        1.0, "λ of lambda_return (with baseline value: of GAE) and of vtrace", "ladder", low=0, high=1
+    )
+    n_step: int | None = option(
+        None, "n of the target n_step, and of the critic's; default: to the window's end", "ladder", low=1
+    )
+    discounted: bool = option(False, "keep the factor γ^t of the discounted objective", "ladder")
+    standardize: bool = option(False, "standardise Ψ over each window (a bias)", "ladder")
+    alpha: float = option(0.0, "temperature of maximum entropy: rewards become r − α log π", "ladder", low=0)
+    rho_bar: float = option(1.0, "clip of the importance weights of vtrace and truncated", "ladder", low=0)
+    c_bar: float = option(1.0, "clip of the trace coefficients of vtrace", "ladder", low=0)
+    constant: float = option(0.0, "b of the baseline 'constant'", "ladder")
+    mixture: tuple[float, ...] = option(
+        (1.0,), "weights w_1-w_2-… of the k-step returns of the target 'mixture'", "ladder"
+    )
+
+    # the critic
+    critic_target: str | None = option(
+        "lambda_return", "what V regresses on; none: no critic", "critic", CRITIC_TARGETS
+    )
+    target_copy: str = option("none", "frozen copy of V for the critic's own targets", "critic", TARGET_COPIES)
+    target_every: int = option(100, "updates between two renewals of a periodic target copy", "critic", low=1)
+    target_tau: float = option(0.005, "rate of a polyak target copy", "critic", low=0, high=1)
+    vf_coef: float = option(0.5, "weight of the critic's mean squared error", "critic", low=0)
+
+    # the gradient and the step
+    surrogate: str = option("score", "what is differentiated", "gradient", SURROGATES)
+    per: str = option(
+        "step", "divide the policy's sums by steps or by trajectories", "gradient", ("step", "trajectory")
+    )
+    clip_range: float = option(0.2, "ε of the clipped surrogate", "gradient", low=0)
+    kl_coef: float = option(1.0, "β of the kl-penalty surrogate", "gradient", low=0)
+    n_epochs: int = option(1, "passes over each window", "gradient", low=1)
+    n_minibatches: int = option(1, "minibatches a pass", "gradient", low=1)
+    normalize_advantage: bool = option(False, "standardise Ψ in each minibatch (a bias)", "gradient")
+    target_kl: float | None = option(
+        None, "stop a window's passes beyond 1.5 times this KL divergence", "gradient", low=0
+    )
+    ent_coef: float = option(0.0, "weight β of the entropy bonus", "gradient", low=0)
+    optimizer: str = option("rmsprop-tf", "optimiser", "gradient", OPTIMIZERS)
+    learning_rate: float = option(7e-4, "step size", "gradient", low=0)
+    lr_schedule: str = option("constant", "linear: falls to zero at the end of the budget", "gradient", SCHEDULES)
+    opt_eps: float = option(1e-5, "ε of the optimiser", "gradient", low=0)
+    max_grad_norm: float | None = option(0.5, "bound of the gradient's global norm", "gradient", low=0)
+
+    # who plays
+    collect: str = option("window", "fixed windows with automatic resets, or whole episodes", "collecting", COLLECTS)
+    n_envs: int = option(8, "parallel environments; with whole episodes: episodes per update", "collecting", low=1)
+    n_steps: int = option(5, "steps of each environment per update (windows)", "collecting", low=1)
+
+    # the model
+    policy: str = option("mlp", "mlp, tabular softmax, or gru (memory)", "model", POLICIES)
+    net: tuple[int, ...] = option((64, 64), "hidden layers, such as 256-256", "model", low=1)
+    activation: str = option("tanh", "activation", "model", ACTIVATIONS)
+    shared_torso: bool = option(False, "one network with two heads instead of two networks", "model")
+    time_to_go: bool = option(False, "the policy and V see T − t (finite horizons)", "model")
+    remember: bool | None = option(None, "observations hold the last action and reward; default: for gru", "model")
+    log_std_init: float = option(0.0, "initial log standard deviation of a Gaussian policy", "model")
+    state_dependent_std: bool = option(False, "the standard deviation is an output of the network", "model")
+    squash: bool = option(False, "tanh-squash a Gaussian policy into the action bounds", "model")
+    normalize_obs: bool = option(False, "normalise observations by running statistics", "model")
+    normalize_reward: bool = option(False, "scale rewards by the running spread of the discounted return", "model")
+
+    # watching it
+    eval_every: int | None = option(
+        None, "environment steps between evaluations; default: a twentieth of the budget; 0: never", "watching", low=0
+    )
+    eval_episodes: int = option(32, "greedy episodes of an evaluation during training", "watching", low=1)
+    stop_reward: float | None = option(None, "stop once every seed has evaluated at least this high", "watching")
+    log_every: int | None = option(
+        None, "environment steps between log rows; default: a hundredth of the budget", "watching", low=1
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            check_field(item, getattr(self, item.name), hint_of(item.name))
+        check_together(self)
+
+    @property
+    def psi(self) -> Psi:
+        """The ladder's choice, with this recipe's numbers."""
+        return Psi(
+            self.target,
+            self.baseline,
+            self.correction,
+            n=self.n_step or (self.n_steps if self.collect == "window" else TO_THE_END),
+            discounted=self.discounted,
+            standardize=self.standardize,
+            gamma=self.gamma,
+            lam=self.gae_lambda,
+            alpha=self.alpha,
+            rho_bar=self.rho_bar,
+            c_bar=self.c_bar,
+            b=self.constant,
+            weights=self.mixture,
+        )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether observations hold the last action and reward."""
+        return self.policy == "gru" if self.remember is None else self.remember
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            RecipeError: a key that no recipe of this version has.
+        """
+        names = {item.name for item in fields(cls)}
+        unknown = sorted(set(values) - names)
+        if unknown:
+            raise RecipeError(f"the recipe has an option that this version does not know: {unknown[0]!r}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+HINTS: dict[str, Any] = typing.get_type_hints(Recipe)
+
+
+def hint_of(name: str) -> tuple[type, bool]:
+    """``(type, optional)`` of a field: int, float, bool, str or tuple."""
+    hint = HINTS[name]
+    args = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kind = next(arg for arg in args if arg is not type(None))
+    return typing.get_origin(kind) or kind, type(None) in args
+
+
+def check_field(item: dataclasses.Field, value: Any, hint: tuple[type, bool]) -> None:
+    """One field: its type, its choices, its bounds."""
+    kind, optional = hint
+    if value is None and optional:
+        return
+    name = item.name
+    fits = (
+        isinstance(value, int | float) and not isinstance(value, bool)
+        if kind is float
+        else isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    )
+    if not fits:
+        words = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "a word",
+            tuple: "a list of numbers",
+        }
+        raise RecipeError(f"{name} must be {words[kind]}, not {value!r}")
+    if item.metadata["choices"] and value not in item.metadata["choices"]:
+        near = difflib.get_close_matches(str(value), item.metadata["choices"], n=1)
+        hint_text = f"did you mean {near[0]!r}? " if near else ""
+        raise RecipeError(f"unknown {name} {value!r}: {hint_text}choose one of {', '.join(item.metadata['choices'])}")
+    for number in value if kind is tuple else (value,):
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            check_number(name, number, item.metadata.get("low"), item.metadata.get("high"))
+
+
+def check_number(name: str, number: float, low: float | None, high: float | None) -> None:
+    if not math.isfinite(number):
+        raise RecipeError(f"{name} must be a finite number, not {number!r}")
+    if low is not None and number < low or high is not None and number > high:
+        bounds = f"in [{low:g}, {high:g}]" if high is not None and low is not None else f"at least {low:g}"
+        raise RecipeError(f"{name} must be {bounds}, not {number!r}")
+
+
+def check_together(recipe: Recipe) -> None:
+    """Combinations that make no sense, each with its fix."""
+    try:
+        psi = recipe.psi
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    r = recipe
+    critic, window, steps = r.critic_target is not None, r.collect == "window", r.n_epochs * r.n_minibatches
+    others = COUPLING - {"mean", "per_time", "optimal_in_sample"}
+    gru, tabular = r.policy == "gru", r.policy == "tabular"
+    choice = f"target={r.target!r}, baseline={r.baseline!r} and correction={r.correction!r}"
+    rules = (
+        (r.learning_rate == 0, "learning_rate must be positive"),
+        (r.max_grad_norm == 0, "max_grad_norm must be positive; 'none' switches clipping off"),
+        (r.clip_range == 0, "clip_range must be positive"),
+        (
+            "value" in psi.needs and not critic,
+            f"{choice} need a critic: set critic_target (monte_carlo, td0, n_step, lambda_return)",
+        ),
+        (
+            critic and "value" not in psi.needs,
+            f"{choice} never use V, but critic_target={r.critic_target!r} trains one: "
+            "set critic_target=none, or baseline=value",
+        ),
+        (
+            r.target_copy != "none" and r.critic_target not in BOOTSTRAPPING,
+            f"target_copy={r.target_copy!r} needs a critic_target that bootstraps (td0, n_step, lambda_return)",
+        ),
+        (
+            window and "whole_episodes" in psi.needs,
+            f"{choice} need whole episodes, and collect='window' cuts them: "
+            "set collect=episodes, or choose target=lambda_return with a critic",
+        ),
+        (
+            window and r.critic_target == "monte_carlo",
+            "critic_target='monte_carlo' needs whole episodes: set collect=episodes, or critic_target=lambda_return",
+        ),
+        (
+            r.n_envs < 2 and r.baseline in others,
+            f"baseline={r.baseline!r} is computed from the other trajectories of the batch: raise n_envs to at least 2",
+        ),
+        (
+            r.surrogate == "score" and steps > 1,
+            "surrogate='score' takes one exact gradient step a window; "
+            "more epochs or minibatches need surrogate=clipped, ratio or kl-penalty",
+        ),
+        (
+            r.target_kl is not None and steps == 1,
+            "target_kl needs more than one gradient step a window: raise n_epochs",
+        ),
+        (
+            r.surrogate != "score" and r.correction != "none",
+            f"correction={r.correction!r} weighs old data inside Ψ and surrogate={r.surrogate!r} weighs it again: "
+            "choose surrogate=score",
+        ),
+        (
+            gru and r.baseline == "optimal_per_time",
+            "baseline='optimal_per_time' needs a memoryless policy: choose baseline=optimal",
+        ),
+        (gru and not r.net, "a gru policy needs at least one hidden size: net 64"),
+        (tabular and r.shared_torso, "policy='tabular' has no network to share: drop shared_torso"),
+        (tabular and r.normalize_obs, "normalize_obs changes nothing in a table: drop it"),
+    )
+    for broken, message in rules:
+        if broken:
+            raise RecipeError(message)
+    columns = r.n_envs * r.n_steps if r.per == "step" and r.policy != "gru" and r.collect == "window" else r.n_envs
+    if r.n_minibatches > columns:
+        raise RecipeError(
+            f"n_minibatches={r.n_minibatches} is more than the {columns} rows or columns there are to divide: lower it"
+        )
+    if r.collect == "window" and r.total_timesteps < r.n_envs * r.n_steps:
+        raise RecipeError(
+            f"total_timesteps={r.total_timesteps} is less than one window of n_envs × n_steps = {r.n_envs * r.n_steps} steps: raise it"
+        )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe with its place in history."""
+
+    recipe: Recipe
+    parent: str | None
+    citation: str
+    summary: str
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What it changes in its parent."""
+        if self.parent is None:
+            return {}
+        before, after = PRESETS[self.parent].recipe, self.recipe
+        names = (item.name for item in fields(Recipe) if item.name != "algo")
+        return {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
+
+
+PRESETS: dict[str, Preset] = {}
+"""Every algorithm: a row of the table."""
+
+
+def preset(algo: str, parent: str | None, citation: str, summary: str, **changes: Any) -> None:
+    recipe = replace(Recipe() if parent is None else PRESETS[parent].recipe, algo=algo, **changes)
+    PRESETS[algo] = Preset(recipe, parent, citation, summary)
+
+
+preset(
+    "reinforce", None, "Williams (1992)", "the total return of whole episodes",
+    target="total_return", baseline="none", critic_target=None, collect="episodes", n_envs=16, per="trajectory",
+    optimizer="adam", learning_rate=3e-3, opt_eps=1e-8, max_grad_norm=None,
+)  # fmt: skip
+preset(
+    "reinforce-togo",
+    "reinforce",
+    "Sutton & Barto (2018), §13.3",
+    "causality: only what follows a_t",
+    target="reward_to_go",
+)
+preset(
+    "reinforce-mean",
+    "reinforce-togo",
+    "Williams (1992); Kool et al. (2019)",
+    "minus the mean of the other episodes",
+    baseline="leave_one_out",
+)
+preset(
+    "reinforce-optimal",
+    "reinforce-togo",
+    "Weaver & Tao (2001); Greensmith et al. (2004)",
+    "minus the constant of least variance",
+    baseline="optimal",
+)
+preset(
+    "reinforce-value",
+    "reinforce-togo",
+    "Sutton & Barto (2018), §13.4",
+    "minus V(s), fitted to the returns",
+    baseline="value",
+    critic_target="monte_carlo",
+)
+preset(
+    "actor-critic", "reinforce-value", "Konda & Tsitsiklis (2000); Sutton & Barto (2018), §13.5", "the TD(0) error of a learned critic with a target copy",
+    target="td0", critic_target="td0", target_copy="periodic", collect="window", n_envs=8, n_steps=16, per="step",
+)  # fmt: skip
+preset(
+    "a2c", "actor-critic", "Mnih et al. (2016)", "n-step returns to the window's end, many environments, the field's defaults",
+    target="n_step", critic_target="n_step", n_steps=5, target_copy="none", optimizer="rmsprop-tf", learning_rate=7e-4, opt_eps=1e-5, max_grad_norm=0.5,
+)  # fmt: skip
+preset(
+    "a2c-gae",
+    "a2c",
+    "Schulman et al. (2016)",
+    "generalised advantage estimation",
+    target="lambda_return",
+    critic_target="lambda_return",
+    gae_lambda=0.95,
+    n_steps=16,
+)
+preset(
+    "ppo", "a2c-gae", "Schulman et al. (2017)", "several clipped steps on each window",
+    surrogate="clipped", n_envs=4, n_steps=128, n_epochs=4, n_minibatches=4, normalize_advantage=True, optimizer="adam", learning_rate=2.5e-4,
+)  # fmt: skip
+
+
+def get_preset(algo: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        RecipeError: unknown name, with the nearest one.
+    """
+    try:
+        one_of("algorithm", algo, PRESETS)
+    except ValueError as error:
+        raise RecipeError(f"{error} (see `policygrad list`)") from None
+    return PRESETS[algo]
+
+
+def make_recipe(algo: str, env: str, **changes: Any) -> Recipe:
+    """A preset with changes.
+
+    Raises:
+        RecipeError: unknown preset or option (with the nearest name), or options that do not fit.
+    """
+    base = get_preset(algo).recipe
+    names = [item.name for item in fields(Recipe)]
+    for name in changes:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise RecipeError(f"unknown option {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+    for name, value in changes.items():
+        if isinstance(value, list):
+            changes[name] = tuple(value)
+    return replace(base, env=env, **changes)

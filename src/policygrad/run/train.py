@@ -1,0 +1,236 @@
+"""The outer loop: play and learn up to the next mark, log, evaluate, save; until the budget is spent."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from policygrad.run.evaluate import episode_returns
+from policygrad.run.program import Program, RunState, means
+from policygrad.run.record import MetricsWriter, RunDirectory
+from policygrad.storage import checkpoint
+
+SAVE_SECONDS = 10.0
+"""Without evaluations the state is saved at the first mark after so many seconds."""
+Callback = Callable[[dict[str, Any]], Any]
+"""Called with every log row (numbers, or one per seed as ``[seeds]``); returning False ends the run, as in Stable-Baselines3."""
+
+
+class TrainingDiverged(RuntimeError):
+    """A reward or a gradient was not finite; the last good state is saved."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped by the user; the state is saved."""
+
+
+class Best:
+    """The best parameters of each seed so far, by the mean return of the evaluations."""
+
+    def __init__(self, params: Any, seeds: int):
+        self.params, self.reward, self.step = params, np.full(seeds, -np.inf), np.zeros(seeds, np.int32)
+
+    def offer(self, params: Any, reward: np.ndarray, step: np.ndarray) -> bool:
+        """Take what is better; whether anything was."""
+        better = reward > self.reward
+        if len(better) == 1:
+            self.params = params if better[0] else self.params
+        else:
+            flags = jnp.asarray(better)
+            self.params = jax.tree.map(lambda new, old: jnp.where(flags.reshape(-1, *[1] * (new.ndim - 1)), new, old), params, self.params)
+        self.reward, self.step = np.where(better, reward, self.reward), np.where(better, step, self.step).astype(np.int32)
+        return bool(better.any())
+
+    @property
+    def tree(self) -> Any:
+        return {"params": self.params, "reward": self.reward, "step": self.step}
+
+
+@dataclass
+class Fit:
+    """A run between two marks: what the loop needs to go on, and what it shows."""
+
+    program: Program
+    state: RunState
+    best: Best
+    directory: RunDirectory | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def env_steps(self) -> np.ndarray:
+        """``[seeds]`` environment steps so far."""
+        return np.asarray(self.state.env_steps).reshape(-1)
+
+    def save(self) -> None:
+        """The whole state, atomically."""
+        if self.directory is not None:
+            meta = {"env_steps": self.env_steps.tolist(), "finished": self.finished}
+            checkpoint.save(self.directory.last, self.state, recipe=self.program.recipe.to_dict(), meta=meta)
+
+    def save_best(self) -> None:
+        if self.directory is not None:
+            checkpoint.save(self.directory.best, self.best.tree, recipe=self.program.recipe.to_dict(), meta={"reward": self.best.reward.tolist()})
+
+
+def seed_keys(first: int, seeds: int) -> Any:
+    """The random keys of a run: one key, or ``[seeds]``. Seed s always starts from ``key(s)``."""
+    keys = [jax.random.key(first + i) for i in range(seeds)]
+    return keys[0] if seeds == 1 else jnp.stack(keys)
+
+
+def start(program: Program, directory: RunDirectory | None = None) -> Fit:
+    """A run at its beginning."""
+    state = program.init(seed_keys(program.recipe.seed, program.recipe.seeds))
+    return Fit(program, state, Best(state.learner.params, program.recipe.seeds), directory)
+
+
+def resume(program: Program, directory: RunDirectory) -> Fit:
+    """A run where it was last saved.
+
+    Raises:
+        CheckpointError: a checkpoint that cannot be used.
+    """
+    keys = seed_keys(program.recipe.seed, program.recipe.seeds)
+    like = jax.eval_shape(program.init, keys)
+    state = checkpoint.load(directory.last, like)
+    best = Best(state.learner.params, program.recipe.seeds)
+    if directory.best.exists():
+        loaded = checkpoint.load(directory.best, best.tree)
+        best.params, best.reward, best.step = loaded["params"], np.asarray(loaded["reward"]), np.asarray(loaded["step"])
+    return Fit(program, state, best, directory)
+
+
+def fit(run: Fit, *, callback: Callback | None = None, tensorboard: bool = True) -> Fit:
+    """Train ``run`` to the end of its budget, in place.
+
+    Raises:
+        TrainingDiverged: a non-finite reward or gradient; names the step.
+        Interrupted: Ctrl-C or a termination signal; the state was saved first.
+    """
+    recipe, seeds = run.program.recipe, run.program.recipe.seeds
+    evaluate = make_evaluation(run.program)
+    log_every = recipe.log_every or max(1, recipe.total_timesteps // 100)
+    eval_every = max(1, recipe.total_timesteps // 20) if recipe.eval_every is None else recipe.eval_every
+    writer = None if run.directory is None else MetricsWriter(run.directory, range(recipe.seed, recipe.seed + seeds), tensorboard=tensorboard)
+    if writer is not None:
+        writer.truncate_after(run.env_steps)
+    saved, clock, done = time.monotonic(), time.monotonic(), int(run.env_steps.sum())
+    try:
+        with interruptible() as stop:
+            while not run.finished:
+                before = run.env_steps
+                mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
+                state, stats = run.program.advance(run.state, mark)
+                row = {name: np.asarray(x).reshape(seeds) for name, x in means(stats).items()}
+                check_finite(run, state)
+                run.state = state
+                now = time.monotonic()
+                row["time/fps"] = (int(run.env_steps.sum()) - done) / max(now - clock, 1e-9)
+                clock, done = now, int(run.env_steps.sum())
+                run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
+                due = eval_every and (run.finished or mark % eval_every == 0)
+                if due:
+                    row["eval/mean_reward"] = evaluate(run.state)
+                    if run.best.offer(run.state.learner.params, row["eval/mean_reward"], run.env_steps):
+                        run.save_best()
+                    if recipe.stop_reward is not None and run.best.reward.min() >= recipe.stop_reward:
+                        run.finished = True
+                if writer is not None:
+                    writer.write(row, run.env_steps, where=run.env_steps > before)
+                run.history.append({"time/total_timesteps": run.env_steps, **row})
+                if callback is not None and callback(run.history[-1]) is False:
+                    run.finished = True
+                if run.finished or due or stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
+                    run.save()
+                    saved = time.monotonic()
+                if stop.is_set() and not run.finished:
+                    raise Interrupted(stopped_words(run))
+    finally:
+        if writer is not None:
+            writer.close()
+    return run
+
+
+def next_mark(steps: int, log_every: int, eval_every: int, total: int) -> int:
+    """The next multiple of either interval, or the end of the budget."""
+    marks = [(steps // every + 1) * every for every in (log_every, eval_every) if every]
+    return min(*marks, total)
+
+
+def check_finite(run: Fit, state: RunState) -> None:
+    """Stop before a broken state replaces the last good one."""
+    first_bad = np.asarray(state.first_bad).reshape(-1)
+    if (first_bad < 0).all():
+        return
+    seed = int(np.argmax(first_bad >= 0))
+    run.save()
+    where = f" of seed {run.program.recipe.seed + seed}" if len(first_bad) > 1 else ""
+    kept = f"; the state before it is kept in {run.directory.last}" if run.directory is not None else ""
+    raise TrainingDiverged(
+        f"a reward or a gradient was not finite in the update after environment step {int(first_bad[seed])}{where}: "
+        f"check the environment's rewards, or lower learning_rate{kept}"
+    )
+
+
+def stopped_words(run: Fit) -> str:
+    steps = int(run.env_steps.min())
+    kept = f"; saved in {run.directory.path}" if run.directory is not None else ""
+    return f"stopped at {steps:,} of {run.program.recipe.total_timesteps:,} steps{kept}"
+
+
+def make_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
+    """``state -> [seeds]`` mean greedy returns, on random numbers of their own: a function of the seed and of the steps so far."""
+    recipe = program.recipe
+
+    def one(learner: Any, key: Any, steps: Any) -> Any:
+        key = jax.random.fold_in(jax.random.fold_in(key, 0x5EED), steps)
+        return jnp.mean(episode_returns(program.learner.model(learner), program.stream, key, recipe.eval_episodes, True)[0])
+
+    keys = seed_keys(recipe.seed, recipe.seeds)
+    evaluate = jax.jit(one if recipe.seeds == 1 else jax.vmap(one))
+    return lambda state: np.asarray(evaluate(state.learner, keys, state.env_steps)).reshape(-1)
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Inside, Ctrl-C and a termination signal only set a flag, so that a mark is never left half done; a second Ctrl-C raises at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(signum: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    old = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
+
+
+def best_model(run: Fit, seed: int = 0) -> Any:
+    """The best model of one seed; the last one where there was no evaluation."""
+    params = run.best.params if np.isfinite(run.best.reward[seed]) else run.state.learner.params
+    if run.program.recipe.seeds > 1:
+        params = jax.tree.map(lambda x: x[seed], params)
+    return run.program.learner.model(first_seed(run)._replace(params=params))
+
+
+def first_seed(run: Fit) -> Any:
+    learner = run.state.learner
+    return learner if run.program.recipe.seeds == 1 else jax.tree.map(lambda x: x[0], learner)
+
+
+__all__ = ["Best", "Fit", "Interrupted", "TrainingDiverged", "best_model", "fit", "resume", "start"]
