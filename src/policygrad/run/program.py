@@ -18,6 +18,7 @@ from policygrad.envs.memory import remember
 from policygrad.learn.gradient import Clipped, KLPenalty, Ratio, Score
 from policygrad.learn.learner import Hyper, Learner, LearnerState, make_learner
 from policygrad.models.actor_critic import make_model
+from policygrad.random import standard, unrolled
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.types import Finished, Trajectory
 
@@ -168,13 +169,13 @@ def updater(learner: Learner, collector: Collector) -> Callable[[RunState], tupl
     """Collect a window, learn from it: where learner and collector meet."""
 
     def update(state: RunState) -> tuple[RunState, Stats]:
-        key, collect_key, learn_key = jax.random.split(state.key, 3)
+        key, collect_key, learn_key = jax.random.split(unrolled(state.key), 3)
         collected, trajectory, finished = collector.collect(learner.model(state.learner), state.collector, collect_key)
         learned, metrics = learner.update(state.learner, trajectory, learn_key)
         finite = jnp.isfinite(jnp.sum(trajectory.reward)) & jnp.isfinite(metrics["grad_norm"])
         first_bad = jnp.where(finite | (state.first_bad >= 0), state.first_bad, state.env_steps)
         env_steps = state.env_steps + jnp.sum(trajectory.mask, dtype=jnp.int32)
-        return RunState(learned, collected, key, env_steps, first_bad), stats_of(metrics, trajectory, finished)
+        return RunState(learned, collected, standard(key), env_steps, first_bad), stats_of(metrics, trajectory, finished)
 
     return update
 
