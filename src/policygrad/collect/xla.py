@@ -42,7 +42,6 @@ class Row(NamedTuple):
     log_mu: Array
     time: Array
     ret: Array
-    length: Array
 
 
 def window_collector(stream: Stream, n_envs: int, n_steps: int) -> Collector:
@@ -130,7 +129,7 @@ def play(stream: Stream, model: Any, state: CollectState, noise: tuple[Any, Any]
         output, carry = model(Input(now.obs, now.time, now.time == 0), carry)
         action = output.distribution.sample(action_noise)
         new, shown = stream.step(env_noise, now, action)
-        row = Row(now.obs, action, shown.reward, shown.terminated, shown.truncated, output.distribution.log_prob(action), now.time, shown.ret, shown.length)
+        row = Row(now.obs, action, shown.reward, shown.terminated, shown.truncated, output.distribution.log_prob(action), now.time, shown.ret)
         return CollectState(new, carry), row, shown.successor
 
     return jax.vmap(one)(now, state.carry, env_noise, action_noise)
@@ -153,7 +152,7 @@ def trajectory_of(rows: Row, mask: Array, carry: PyTree[Array], cut_obs: PyTree[
 
 
 def finished_of(rows: Row, mask: Array) -> Finished:
-    return Finished((rows.terminated | rows.truncated) & mask, rows.ret, rows.length)
+    return Finished((rows.terminated | rows.truncated) & mask, rows.ret, rows.time + 1)
 
 
 def write(slots: Array, obs: Array, slot: Array, where: Array) -> Array:

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
@@ -120,6 +121,7 @@ def make_learner(
     static = eqx.partition(template, is_array)[1]
     refuse_integers(eqx.filter(template, is_array))
     transform = OPTIMIZERS[optimizer](opt_eps)
+    n_steps = n_epochs * n_minibatches
     by_rows = per == "step" and is_memoryless(template)
 
     def combine(params: PyTree) -> Any:
@@ -132,7 +134,7 @@ def make_learner(
         normalizer = getattr(combine(params), "normalizer", None)
         ret = jnp.zeros(n_streams) if normalizer is not None and normalizer.ret is not None else None
         numbers = jax.tree.map(jnp.asarray, (psi, kind, hyper))
-        return LearnerState(params, target, transform.init(params), *numbers, zero, zero, ret)
+        return LearnerState(params, target, transform.init(ravel_pytree(params)[0]), *numbers, zero, zero, ret)
 
     def weigh(state: LearnerState, trajectory: Trajectory) -> Batch:
         model = combine(state.params)
@@ -154,31 +156,32 @@ def make_learner(
         total = -objective - state.hyper.ent_coef * entropy
         if critic_target is not None:
             total = total + state.hyper.vf_coef * value_loss
-        log_rho = output.log_prob - trajectory.log_mu
-        metrics = {
-            "policy_loss": -objective,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "approx_kl": masked_mean(jnp.expm1(log_rho) - log_rho, mask),
-        }
-        if isinstance(state.kind, Clipped):
+        metrics = {"policy_loss": -objective, "entropy": entropy}
+        if critic_target is not None:
+            metrics["value_loss"] = value_loss
+        if n_steps > 1:  # a single step is taken at π = μ, where the divergence is zero
+            log_rho = output.log_prob - trajectory.log_mu
+            metrics["approx_kl"] = masked_mean(jnp.expm1(log_rho) - log_rho, mask)
+        if n_steps > 1 and isinstance(state.kind, Clipped):
             metrics["clip_fraction"] = masked_mean((jnp.abs(jnp.expm1(log_rho)) > state.kind.clip_range).astype(log_rho.dtype), mask)
         return total, metrics
 
     def grad(state: LearnerState, batch: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
         """The gradient of the loss (downhill). ``key`` is unused by the built-in losses: a stochastic one may want it."""
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, state, batch)
-        return grads, metrics | {"grad_norm": optax.global_norm(grads)}
+        flat, _ = ravel_pytree(grads)
+        return grads, metrics | {"grad_norm": jnp.sqrt(flat @ flat)}
 
     def rate(state: LearnerState) -> Array:
         return state.hyper.learning_rate * (1.0 if schedule is None else schedule(state.updates))
 
     def apply(state: LearnerState, grads: PyTree) -> LearnerState:
-        norm = optax.global_norm(grads)
-        scale = jnp.minimum(1.0, state.hyper.max_grad_norm / (norm + 1e-6))
-        grads = jax.tree.map(lambda g: g * scale, grads)
-        direction, opt_state = transform.update(grads, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, d: p - rate(state) * d, state.params, direction)
+        """One optimiser step. All arrays are handled as one flat vector: dozens of small operations become a few."""
+        flat, unflatten = ravel_pytree(grads)
+        norm = jnp.sqrt(flat @ flat)
+        flat = flat * jnp.minimum(1.0, state.hyper.max_grad_norm / (norm + 1e-6))
+        direction, opt_state = transform.update(flat, state.opt_state)
+        params = jax.tree.map(jnp.subtract, state.params, unflatten(rate(state) * direction))
         return state._replace(params=params, opt_state=opt_state, count=state.count + 1)
 
     def once(state: LearnerState, batch: Batch, key: Array) -> tuple[LearnerState, dict[str, Array]]:
@@ -207,7 +210,7 @@ def make_learner(
 
     def update(state: LearnerState, trajectory: Trajectory, key: Array) -> tuple[LearnerState, dict[str, Array]]:
         batch = weigh(state, trajectory)
-        new, metrics = (once if n_epochs * n_minibatches == 1 else passes)(state, batch, key)
+        new, metrics = (once if n_steps == 1 else passes)(state, batch, key)
         mask = trajectory.mask
         residual, spread = batch.returns - batch.value, batch.returns - masked_mean(batch.returns, mask)
         unexplained = masked_mean((residual - masked_mean(residual, mask)) ** 2, mask)

@@ -35,14 +35,8 @@ class RunState(NamedTuple):
     """Environment steps before the first update with a non-finite reward or gradient; −1: there was none."""
 
 
-class Stats(NamedTuple):
-    """Sums over updates; :func:`means` divides them."""
-
-    train: dict[str, Array]
-    updates: Array
-    ret: Array
-    length: Array
-    episodes: Array
+Stats = dict[str, Array]
+"""Sums over updates, kept as one vector while they add up; :func:`means` divides them."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +175,9 @@ def updater(learner: Learner, collector: Collector) -> Callable[[RunState], tupl
 
 
 def stats_of(metrics: dict[str, Array], trajectory: Trajectory, finished: Finished) -> Stats:
-    total = lambda x: jnp.sum(jnp.where(finished.done, x, 0))  # noqa: E731
-    return Stats(metrics, jnp.ones(()), total(finished.ret), total(finished.length), jnp.sum(finished.done))
+    total = lambda x: jnp.sum(jnp.where(finished.done, x, 0.0))  # noqa: E731
+    rollout = {"ret": total(finished.ret), "length": total(finished.length), "episodes": total(1.0), "updates": jnp.ones(())}
+    return rollout | {f"train/{name}": x for name, x in metrics.items()}
 
 
 def advancer(
@@ -191,17 +186,19 @@ def advancer(
     """Update until every seed has reached ``steps``. ``freeze``: seeds need unequal numbers of updates, and those that are there wait."""
 
     def advance(state: RunState, steps: Array) -> tuple[RunState, Stats]:
-        def body(loop: tuple[RunState, Stats]) -> tuple[RunState, Stats]:
+        def body(loop: tuple[RunState, Array]) -> tuple[RunState, Array]:
             state, total = loop
             new, stats = update(state)
+            vector = jnp.stack(list(stats.values()), axis=-1)
             if freeze:
                 active = state.env_steps < steps
-                new = select(active, new, state)
-                stats = select(active, stats, jax.tree.map(jnp.zeros_like, stats))
-            return new, jax.tree.map(jnp.add, total, stats)
+                new, vector = select(active, (new, vector), (state, jnp.zeros_like(vector)))
+            return new, total + vector
 
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(update, state)[1])
-        return jax.lax.while_loop(lambda loop: jnp.any(loop[0].env_steps < steps), body, (state, zero))
+        names = list(jax.eval_shape(update, state)[1])
+        total = jnp.zeros((*state.env_steps.shape, len(names)))
+        state, total = jax.lax.while_loop(lambda loop: jnp.any(loop[0].env_steps < steps), body, (state, total))
+        return state, {name: total[..., i] for i, name in enumerate(names)}
 
     return advance
 
@@ -214,8 +211,5 @@ def select(flag: Array, new: PyTree, old: PyTree) -> PyTree:
 def means(stats: Stats) -> dict[str, Array]:
     """The log row of some updates: means, NaN where nothing was seen."""
     per = lambda x, n: jnp.where(n > 0, x / jnp.maximum(n, 1), jnp.nan)  # noqa: E731
-    rollout = {
-        "rollout/ep_rew_mean": per(stats.ret, stats.episodes),
-        "rollout/ep_len_mean": per(stats.length, stats.episodes),
-    }
-    return rollout | {f"train/{name}": per(x, stats.updates) for name, x in stats.train.items()}
+    rollout = {f"rollout/ep_{name}_mean": per(stats[key], stats["episodes"]) for name, key in (("rew", "ret"), ("len", "length"))}
+    return rollout | {name: per(x, stats["updates"]) for name, x in stats.items() if name.startswith("train/")}
