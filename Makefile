@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: help setup demo test test-all check format docs bench peers lock clean
+.PHONY: help setup demo test test-all check format docs bench bench-learning bench-tables peers lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -45,6 +45,14 @@ peers: setup  ## the peers of the benchmarks, in environments of their own (2 GB
 bench: setup  ## throughput and start against the peers (`make peers` first)
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/start.py
+
+bench-learning: setup  ## fill the missing rows of the learning table (hours)
+	$(BIN)/python benchmarks/learning.py --all
+
+bench-tables: setup  ## print the tables of the ledger
+	$(BIN)/python benchmarks/throughput.py --table
+	$(BIN)/python benchmarks/start.py --table
+	$(BIN)/python benchmarks/learning.py --table
 
 lock: setup  ## pin the newest packages that fit pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

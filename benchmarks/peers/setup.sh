@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Makes the two environments of the peers: DIR/sb3 and DIR/rejax. DIR is .peers in the project unless it is given.
+# The pins are for Python 3.11; PYTHON names another interpreter than python3.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+dir="${1:-$here/../../.peers}"
+python="${PYTHON:-python3}"
+
+for peer in sb3 rejax; do
+    "$python" -m venv "$dir/$peer"
+    "$dir/$peer/bin/python" -m pip install --quiet --requirement "$here/requirements-$peer.txt"
+    echo "$peer: $dir/$peer/bin/python"
+done
