@@ -1,10 +1,11 @@
 """The index convention of the whole library, once.
 
 Leaves are time-major, ``[T, *B]``. **Row t belongs to the action a_t**: ``reward[t]`` is what a_t was paid,
-``terminated[t]`` says that the state *after* a_t is an end, ``next_value[t]`` is V(s_{t+1}), the value of the true successor.
+``terminated[t]`` says that the state *after* a_t is an end, ``next_value[t]`` is V(s_{t+1}), the value of the true
+successor.
 
-A row with ``mask`` False carries nothing (padding after an episode, the reset row of some vector environments): its weight
-is zero and it enters no reduction.
+A row with ``mask`` False carries nothing (padding after an episode, the reset row of some vector environments): its
+weight is zero and it enters no reduction.
 """
 
 from typing import Any, NamedTuple
@@ -58,8 +59,8 @@ class Trajectory(NamedTuple):
     carry: PyTree[Array]
     """The recurrent carry before row 0, ``[*B, ...]``; None for memoryless models."""
     cut_obs: PyTree[Array]
-    """``[K, *B, ...]``: the true successors at the cuts of a column (truncations that are no end, and the window's last row),
-    in order. The slot of row t is the number of earlier cuts in its column."""
+    """``[K, *B, ...]``: the true successors at the cuts of a column (truncations that are no end, and the window's
+    last row), in order. The slot of row t is the number of earlier cuts in its column."""
 
 
 class Steps(NamedTuple):
@@ -77,9 +78,11 @@ class Steps(NamedTuple):
     log_rho: Float[Array, "T *B"]
     """log π(a_t|·) − log μ(a_t|·), zero on masked rows."""
     score_sq: Float[Array, "..."] | None
-    """‖X‖², X = Σ_t s_t with s_t = c_t·γ^t·∇log π_t: ``[*B]``; for the per-time optimal baseline ‖s_t‖²: ``[T, *B]``. None unless asked for."""
+    """‖X‖², X = Σ_t s_t with s_t = c_t·γ^t·∇log π_t: ``[*B]``; for the per-time optimal baseline ‖s_t‖²: ``[T, *B]``.
+    None unless asked for."""
     score_cov: Float[Array, "..."] | None
-    """X·Y with Y = Σ_t Ψ⁰_t s_t and Ψ⁰ the target alone: ``[*B]``; for the per-time optimal baseline s_t·Y: ``[T, *B]``."""
+    """X·Y with Y = Σ_t Ψ⁰_t s_t and Ψ⁰ the target alone: ``[*B]``; for the per-time optimal baseline s_t·Y: ``[T,
+    *B]``."""
     time: Int[Array, "T *B"]
     mask: Bool[Array, "T *B"]
 

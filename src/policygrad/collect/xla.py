@@ -73,10 +73,14 @@ def window_collector(stream: Stream, n_envs: int, n_steps: int) -> Collector:
 
 
 def episode_collector(stream: Stream, n_episodes: int) -> Collector:
-    """``n_episodes`` whole episodes, each in a column of ``time_limit`` rows; what follows the end of an episode is masked."""
+    """``n_episodes`` whole episodes, each in a column of ``time_limit`` rows; what follows the end of an episode is
+    masked."""
     n_steps = stream.time_limit
     if n_steps is None:
-        raise ValueError("whole episodes need a time limit: give max_episode_steps, or collect windows with a preset that bootstraps (a2c)")
+        raise ValueError(
+            "whole episodes need a time limit: give max_episode_steps, "
+            "or collect windows with a preset that bootstraps (a2c)"
+        )
 
     def init(model: Any, key: Array) -> CollectState:
         return fresh(stream, model, n_episodes, key)
@@ -109,7 +113,8 @@ def fresh(stream: Stream, model: Any, n: int, key: Array) -> CollectState:
 
 
 def draw(stream: Stream, model: Any, state: CollectState, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """The environment's and the policy's noise of a whole window; the policy's shape is read off the model without running it."""
+    """The environment's and the policy's noise of a whole window; the policy's shape is read off the model without
+    running it."""
     env_key, action_key = jax.random.split(key)
     one = jax.tree.map(lambda x: x[0], (state.stream.obs, state.stream.time, state.carry))
 
@@ -120,7 +125,9 @@ def draw(stream: Stream, model: Any, state: CollectState, key: Array, shape: tup
     return stream.draw(env_key, shape), abstract.draw(action_key, shape)
 
 
-def play(stream: Stream, model: Any, state: CollectState, noise: tuple[Any, Any]) -> tuple[CollectState, Row, PyTree[Array]]:
+def play(
+    stream: Stream, model: Any, state: CollectState, noise: tuple[Any, Any]
+) -> tuple[CollectState, Row, PyTree[Array]]:
     """One step of every stream: the new state, the row, and the true successors."""
     env_noise, action_noise = noise
     now = state.stream
@@ -129,7 +136,16 @@ def play(stream: Stream, model: Any, state: CollectState, noise: tuple[Any, Any]
         output, carry = model(Input(now.obs, now.time, now.time == 0), carry)
         action = output.distribution.sample(action_noise)
         new, shown = stream.step(env_noise, now, action)
-        row = Row(now.obs, action, shown.reward, shown.terminated, shown.truncated, output.distribution.log_prob(action), now.time, shown.ret)
+        row = Row(
+            now.obs,
+            action,
+            shown.reward,
+            shown.terminated,
+            shown.truncated,
+            output.distribution.log_prob(action),
+            now.time,
+            shown.ret,
+        )
         return CollectState(new, carry), row, shown.successor
 
     return jax.vmap(one)(now, state.carry, env_noise, action_noise)

@@ -1,19 +1,16 @@
-"""Ψ: arrays in, arrays out. No network, no environment."""
+"""Ψ: arrays in, arrays out. No network, no environment.
 
-from policygrad.ladder import baselines, corrections, targets
-from policygrad.ladder.corrections import effective_sample_size
-from policygrad.ladder.psi import BASELINES, CORRECTIONS, CRITIC_TARGETS, TARGETS, Psi
-from policygrad.ladder.recursion import backward
+Names are imported when they are first used: :mod:`policygrad.ladder.names` alone needs no JAX.
+"""
 
-__all__ = [
-    "BASELINES",
-    "CORRECTIONS",
-    "CRITIC_TARGETS",
-    "TARGETS",
-    "Psi",
-    "backward",
-    "baselines",
-    "corrections",
-    "effective_sample_size",
-    "targets",
-]
+from policygrad.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "policygrad.ladder": ("baselines", "corrections", "names", "targets"),
+        "policygrad.ladder.corrections": ("effective_sample_size",),
+        "policygrad.ladder.psi": ("BASELINES", "CORRECTIONS", "CRITIC_TARGETS", "TARGETS", "Psi"),
+        "policygrad.ladder.recursion": ("backward",),
+    },
+)

@@ -1,4 +1,5 @@
-"""Corrections: the importance weight of data from an older policy μ. ρ_t = π(a_t|·)/μ(a_t|·); everything is ``[T, *B]`` and positive.
+"""Corrections: the importance weight of data from an older policy μ. ρ_t = π(a_t|·)/μ(a_t|·); everything is ``[T,
+*B]`` and positive.
 
 On-policy every correction is one. Products are sums of logarithms.
 """
@@ -21,7 +22,8 @@ def trajectory(steps: Steps) -> Float[Array, "T *B"]:
 
 
 def decision(steps: Steps) -> Float[Array, "T *B"]:
-    """ρ_{1:t} = Π_{k≤t} ρ_k: later decisions do not change what a_t was worth when it was taken. Goes with the target ``per_decision``."""
+    """ρ_{1:t} = Π_{k≤t} ρ_k: later decisions do not change what a_t was worth when it was taken. Goes with the target
+    ``per_decision``."""
     return jnp.exp(jnp.cumsum(steps.log_rho, axis=0))
 
 
@@ -44,7 +46,8 @@ def vtrace(steps: Steps, rho_bar: Float[Array, ""] | float) -> Float[Array, "T *
 
 
 def effective_sample_size(log_rho: Float[Array, "T *B"], mask: Bool[Array, "T *B"]) -> Float[Array, ""]:
-    """(Σ_i ρ_i)² / Σ_i ρ_i² with ρ_i a trajectory's weight: how many on-policy trajectories these are worth. Kish (1965); Kong (1992)."""
+    """(Σ_i ρ_i)² / Σ_i ρ_i² with ρ_i a trajectory's weight: how many on-policy trajectories these are worth. Kish
+    (1965); Kong (1992)."""
     log_weight = jnp.sum(jnp.where(mask, log_rho, 0), axis=0)
     log_weight = jnp.where(jnp.any(mask, axis=0), log_weight, -jnp.inf)
     return jnp.exp(2 * jax.nn.logsumexp(log_weight) - jax.nn.logsumexp(2 * log_weight))

@@ -1,9 +1,8 @@
 """Ψ_t = correction_t · (target_t − baseline_t): one of each by name.
 
-    ∇J(θ) = E_τ [ Σ_t ∇log π_θ(a_t | s_{0:t}) · Ψ_t ]
+∇J(θ) = E_τ [ Σ_t ∇log π_θ(a_t | s_{0:t}) · Ψ_t ]
 """
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from policygrad.ladder import baselines, corrections, targets
+from policygrad.ladder import baselines, corrections, names, targets
+from policygrad.ladder.names import in_range, one_of, refuse
 from policygrad.ladder.recursion import masked_mean
 from policygrad.types import Steps
 
@@ -54,23 +54,18 @@ CRITIC_TARGETS: Mapping[str, Any] = {
 }
 """What a critic regresses on, at each row: r-to-go, or a bootstrapped return of the target copy V^{φ'}."""
 
-BOOTSTRAPPING = frozenset({"td0", "n_step", "lambda_return", "mixture", "vtrace"})
-"""Targets that continue a cut stream with V."""
-WHOLE_EPISODES = frozenset({"total_return", "reward_to_go", "per_decision", "monte_carlo", "trajectory", "decision", "self_normalized", "truncated"})
-"""Names that mean something on whole episodes only: a window would cut their sums and products without a word."""
-COUPLING = frozenset({"mean", "leave_one_out", "per_time", "optimal", "optimal_in_sample", "optimal_per_time", "self_normalized"})
-"""Names that couple the trajectories of a batch."""
-
 
 class Psi(eqx.Module):
-    """The weight of ∇log π(a_t): a target, a baseline and a correction, each by name. A pytree: its numbers are leaves and sweep under ``vmap``.
+    """The weight of ∇log π(a_t): a target, a baseline and a correction, each by name. A pytree: its numbers are leaves
+    and sweep under ``vmap``.
 
     Args:
         target: one of ``TARGETS``.
         baseline: one of ``BASELINES``.
         correction: one of ``CORRECTIONS``.
         n: steps of ``n_step``.
-        discounted: multiply Ψ_t by γ^t, as ∇J of the discounted objective asks. Dropping it (the default, and the field's habit) is a bias.
+        discounted: multiply Ψ_t by γ^t, as ∇J of the discounted objective asks. Dropping it (the default, and the
+            field's habit) is a bias.
         standardize: subtract the batch's mean of Ψ and divide by its standard deviation. A bias, and a change of scale.
         gamma: γ in [0, 1].
         lam: λ in [0, 1].
@@ -114,7 +109,11 @@ class Psi(eqx.Module):
         b: Any = 0.0,
         weights: Any = (1.0,),
     ):
-        for kind, name, table in (("target", target, TARGETS), ("baseline", baseline, BASELINES), ("correction", correction, CORRECTIONS)):
+        for kind, name, table in (
+            ("target", target, TARGETS),
+            ("baseline", baseline, BASELINES),
+            ("correction", correction, CORRECTIONS),
+        ):
             one_of(kind, name, table)
         for name, number, low, high in (
             ("gamma", gamma, 0, 1),
@@ -134,24 +133,17 @@ class Psi(eqx.Module):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What this choice asks for beyond rewards: ``value``, ``log_rho``, ``scores``, ``row_scores``, ``whole_episodes``, ``batch``."""
-        names = {self.target, self.baseline, self.correction}
-        needs = {
-            "value": self.baseline == "value" or self.target in BOOTSTRAPPING,
-            "log_rho": self.correction != "none" or self.target in ("vtrace", "per_decision"),
-            "scores": self.baseline in ("optimal", "optimal_in_sample"),
-            "row_scores": self.baseline == "optimal_per_time",
-            "whole_episodes": bool(names & WHOLE_EPISODES),
-            "batch": bool(names & COUPLING) or self.standardize,
-        }
-        return frozenset(name for name, needed in needs.items() if needed)
+        """What this choice asks for beyond rewards: ``value``, ``log_rho``, ``scores``, ``row_scores``,
+        ``whole_episodes``, ``batch``."""
+        return names.needs(self.target, self.baseline, self.correction, self.standardize)
 
     def target_of(self, steps: Steps) -> Float[Array, "T *B"]:
         """The target alone, Ψ⁰."""
         return TARGETS[self.target](steps, self)
 
     def score_factor(self, steps: Steps) -> Float[Array, "T *B"]:
-        """c_t·γ^t: the correction, and γ^t if ``discounted``; zero on masked rows. It multiplies ∇log π_t whatever the target is."""
+        """c_t·γ^t: the correction, and γ^t if ``discounted``; zero on masked rows. It multiplies ∇log π_t whatever the
+        target is."""
         factor = CORRECTIONS[self.correction](steps, self)
         if self.discounted:
             factor = factor * self.gamma**steps.time
@@ -169,29 +161,3 @@ def standardize(x: Float[Array, "..."], mask: Any) -> Float[Array, "..."]:
     """(x − mean)/(std + 1e-8) over the rows where ``mask``; zero elsewhere."""
     centred = x - masked_mean(x, mask)
     return jnp.where(mask, centred / (jnp.sqrt(masked_mean(centred**2, mask)) + 1e-8), 0)
-
-
-def refuse(target: str, baseline: str, correction: str, discounted: bool) -> None:
-    """Combinations that make no sense, each with its fix."""
-    if discounted and target == "total_return":
-        raise ValueError("discounted=True with target='total_return' would count γ^t twice: the total return R^γ is counted from the start already; drop discounted")
-    if (target == "per_decision") != (correction == "decision"):
-        raise ValueError("target='per_decision' and correction='decision' are two halves of one estimator (ρ_{1:t} and ρ_{t+1:t'}): choose both or neither")
-    if (target == "vtrace") != (correction == "vtrace"):
-        raise ValueError("target='vtrace' and correction='vtrace' are two halves of one estimator: choose both or neither")
-    if correction in ("trajectory", "self_normalized", "truncated") and target in BOOTSTRAPPING:
-        raise ValueError(f"correction={correction!r} weighs whole trajectories and does not fit target={target!r}, which bootstraps: choose target='reward_to_go', or correction='vtrace'")
-
-
-def one_of(kind: str, name: str, table: Mapping[str, Any]) -> None:
-    if name not in table:
-        near = difflib.get_close_matches(str(name), table, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown {kind} {name!r}: {hint}choose one of {', '.join(table)}")
-
-
-def in_range(name: str, number: Any, low: float, high: float) -> None:
-    """Only Python numbers are checked: an array may be traced."""
-    if isinstance(number, int | float) and not low <= number <= high:
-        bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"at least {low:g}"
-        raise ValueError(f"{name} must be {bounds}, not {number!r}")

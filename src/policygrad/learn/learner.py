@@ -1,4 +1,5 @@
-"""From a trajectory to new parameters. A :class:`Learner` is five pure functions; it knows no collector and no environment."""
+"""From a trajectory to new parameters. A :class:`Learner` is five pure functions; it knows no collector and no
+environment."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
 from policygrad.ladder.recursion import masked_mean
-from policygrad.learn.gradient import COLUMNS, Clipped, steps_from, surrogate
+from policygrad.learn.gradient import COLUMNS, Clipped, average, steps_from, surrogate
 from policygrad.models.actor_critic import is_memoryless, unroll
 from policygrad.models.normalize import running_return
 from policygrad.types import Trajectory
@@ -23,7 +24,8 @@ OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = {
     "rmsprop": lambda eps: optax.scale_by_rms(decay=0.99, eps=eps, eps_in_sqrt=False),
     "rmsprop-tf": lambda eps: optax.scale_by_rms(decay=0.99, eps=eps, initial_scale=1.0),
 }
-"""Directions only; the learning rate is a leaf of :class:`Hyper`. ``rmsprop-tf`` starts its average at one and adds ε inside the root (Mnih et al. 2016)."""
+"""Directions only; the learning rate is a leaf of :class:`Hyper`. ``rmsprop-tf`` starts its average at one and adds ε
+inside the root (Mnih et al. 2016)."""
 
 
 class Hyper(NamedTuple):
@@ -99,7 +101,8 @@ def make_learner(
 ) -> Learner:
     """The learner of one preset.
 
-    The loss is −surrogate − ent_coef·mean H(π) + vf_coef·mean (V − returns)²: the mean square has no factor ½. Actor and critic take one joint step, and the
+    The loss is −surrogate − ent_coef·H + vf_coef·mean (V − returns)²: the entropy of each row is averaged as the
+    surrogate is, the square over rows, without a factor ½. Actor and critic take one joint step, and the
     advantages use V as it was before.
 
     Args:
@@ -108,10 +111,11 @@ def make_learner(
         kind: the surrogate: ``Score()``, ``Ratio()``, ``Clipped(clip_range)``, ``KLPenalty(beta)``.
         per: ``trajectory`` or ``step``: what the policy's sums are divided by.
         critic_target: what V regresses on, one of ``CRITIC_TARGETS``; None: no critic is trained.
-        target_copy: ``none``; ``periodic``: φ' ← φ every ``target_every`` updates; ``polyak``: φ' ← φ' + ``target_tau``·(φ − φ') after each. The critic's targets
-            are computed with φ'.
+        target_copy: ``none``; ``periodic``: φ' ← φ every ``target_every`` updates; ``polyak``: φ' ← φ' +
+            ``target_tau``·(φ − φ') after each. The critic's targets are computed with φ'.
         schedule: factor of the learning rate as a function of the number of updates.
-        n_epochs, n_minibatches: passes over a window and its division. Memoryless models with ``per="step"`` shuffle rows; all others shuffle whole columns.
+        n_epochs, n_minibatches: passes over a window and its division. Memoryless models with ``per="step"`` shuffle
+        rows; all others shuffle whole columns.
         normalize_advantage: standardise Ψ in each minibatch (PPO's habit; ``Psi.standardize`` does it once per window).
         target_kl: skip the rest of a window's gradient steps once a minibatch's approximate KL exceeds 1.5·target_kl.
         n_streams: number of columns of a window; needed where rewards are normalised.
@@ -122,6 +126,7 @@ def make_learner(
     refuse_integers(eqx.filter(template, is_array))
     transform = OPTIMIZERS[optimizer](opt_eps)
     n_steps = n_epochs * n_minibatches
+    stale = n_steps > 1 or "log_rho" in psi.needs  # otherwise the only step is taken at π = μ, with divergence zero
     by_rows = per == "step" and is_memoryless(template)
 
     def combine(params: PyTree) -> Any:
@@ -142,7 +147,11 @@ def make_learner(
         if critic_target is None:
             returns = steps.value
         else:
-            with_target = steps if state.target is None else steps_from(model, trajectory, state.psi, critic=combine(state.target))
+            with_target = (
+                steps
+                if state.target is None
+                else steps_from(model, trajectory, state.psi, critic=combine(state.target))
+            )
             returns = CRITIC_TARGETS[critic_target](with_target, state.psi)
         return Batch(trajectory, state.psi(steps), returns, steps.value)
 
@@ -151,23 +160,26 @@ def make_learner(
         output, _ = unroll(combine(params), trajectory)
         weights = standardize(batch.weights, mask) if normalize_advantage else batch.weights
         objective = surrogate(output.log_prob, trajectory.log_mu, weights, mask, kind=state.kind, per=per)
-        entropy = masked_mean(jax.vmap(lambda d: d.entropy())(flatten(output.distribution, mask.ndim)), mask.reshape(-1))
+        entropy = jax.vmap(lambda d: d.entropy())(flatten(output.distribution, mask.ndim)).reshape(mask.shape)
         value_loss = masked_mean((output.value - batch.returns) ** 2, mask)
-        total = -objective - state.hyper.ent_coef * entropy
+        total = -objective - state.hyper.ent_coef * average(entropy, mask, per)
         if critic_target is not None:
             total = total + state.hyper.vf_coef * value_loss
-        metrics = {"policy_loss": -objective, "entropy": entropy}
+        metrics = {"policy_loss": -objective, "entropy": masked_mean(entropy, mask)}
         if critic_target is not None:
             metrics["value_loss"] = value_loss
-        if n_steps > 1:  # a single step is taken at π = μ, where the divergence is zero
+        if stale:
             log_rho = output.log_prob - trajectory.log_mu
             metrics["approx_kl"] = masked_mean(jnp.expm1(log_rho) - log_rho, mask)
-        if n_steps > 1 and isinstance(state.kind, Clipped):
-            metrics["clip_fraction"] = masked_mean((jnp.abs(jnp.expm1(log_rho)) > state.kind.clip_range).astype(log_rho.dtype), mask)
+        if stale and isinstance(state.kind, Clipped):
+            metrics["clip_fraction"] = masked_mean(
+                (jnp.abs(jnp.expm1(log_rho)) > state.kind.clip_range).astype(log_rho.dtype), mask
+            )
         return total, metrics
 
     def grad(state: LearnerState, batch: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
-        """The gradient of the loss (downhill). ``key`` is unused by the built-in losses: a stochastic one may want it."""
+        """The gradient of the loss (downhill). ``key`` is unused by the built-in losses: a stochastic one may want
+        it."""
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, state, batch)
         flat, _ = ravel_pytree(grads)
         return grads, metrics | {"grad_norm": jnp.sqrt(flat @ flat)}
@@ -224,9 +236,13 @@ def make_learner(
         """What follows the gradient steps of a window: the target copy and the normaliser's statistics."""
         if target_copy == "periodic":
             renew = state.updates % target_every == 0
-            state = state._replace(target=jax.tree.map(lambda old, new: jnp.where(renew, new, old), state.target, state.params))
+            state = state._replace(
+                target=jax.tree.map(lambda old, new: jnp.where(renew, new, old), state.target, state.params)
+            )
         elif target_copy == "polyak":
-            state = state._replace(target=jax.tree.map(lambda old, new: mix(old, new, target_tau), state.target, state.params))
+            state = state._replace(
+                target=jax.tree.map(lambda old, new: mix(old, new, target_tau), state.target, state.params)
+            )
         normalizer = getattr(combine(state.params), "normalizer", None)
         if normalizer is None:
             return state
@@ -235,9 +251,13 @@ def make_learner(
             obs = obs.update(trajectory.obs, trajectory.mask)
         if ret is not None:
             over = trajectory.terminated | trajectory.truncated | ~trajectory.mask
-            returns, seen = running_return(returns, jnp.where(trajectory.mask, trajectory.reward, 0), over, state.psi.gamma)
+            returns, seen = running_return(
+                returns, jnp.where(trajectory.mask, trajectory.reward, 0), over, state.psi.gamma
+            )
             ret = ret.update(seen, trajectory.mask)
-        params = eqx.tree_at(lambda p: (p.normalizer.obs, p.normalizer.ret), state.params, (obs, ret), is_leaf=lambda x: x is None)
+        params = eqx.tree_at(
+            lambda p: (p.normalizer.obs, p.normalizer.ret), state.params, (obs, ret), is_leaf=lambda x: x is None
+        )
         return state._replace(params=params, ret=returns)
 
     return Learner(init, weigh, grad, apply, update, lambda state: combine(state.params))
@@ -247,7 +267,10 @@ def refuse_integers(params: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             name = jax.tree_util.keystr(path)
-            raise ValueError(f"the model's array {name} has dtype {leaf.dtype} and cannot be trained: make it a float, a NumPy array or a static field")
+            raise ValueError(
+                f"the model's array {name} has dtype {leaf.dtype} and cannot be trained: "
+                "make it a float, a NumPy array or a static field"
+            )
 
 
 def mix(old: Array, new: Array, tau: float) -> Array:
@@ -260,7 +283,8 @@ def flatten(tree: PyTree, axes: int) -> PyTree:
 
 
 def minibatches(batch: Batch, n: int, by_rows: bool, key: Array) -> Batch:
-    """A shuffled batch in ``n`` parts, stacked: leaves ``[n, ...]``. By rows each part is ``[1, T·B/n]``, otherwise ``[T, B/n]``; what does not divide is left out."""
+    """A shuffled batch in ``n`` parts, stacked: leaves ``[n, ...]``. By rows each part is ``[1, T·B/n]``, otherwise
+    ``[T, B/n]``; what does not divide is left out."""
     columns = Batch(COLUMNS, 1, 1, 1)  # type: ignore[arg-type]
     if by_rows:
         batch = batch._replace(trajectory=batch.trajectory._replace(cut_obs=None, carry=None))
@@ -279,7 +303,8 @@ def minibatches(batch: Batch, n: int, by_rows: bool, key: Array) -> Batch:
 
 
 def permutation(key: Array, n: int) -> Int[Array, "n"]:
-    """A random order of n indices. Up to 4096 by one sort of (random bits, index) packed into a word, five times faster than sorting pairs."""
+    """A random order of n indices. Up to 4096 by one sort of (random bits, index) packed into a word, five times
+    faster than sorting pairs."""
     if n > 4096:
         return jax.random.permutation(key, n)
     bits = max(1, (n - 1).bit_length())

@@ -22,7 +22,8 @@ LOG_STD_RANGE = (-20.0, 2.0)
 
 
 class Encoder(eqx.Module):
-    """Observation, and time-to-go where ``horizon`` is given, to what the networks take: a vector, or an index for tables."""
+    """Observation, and time-to-go where ``horizon`` is given, to what the networks take: a vector, or an index for
+    tables."""
 
     kind: str = eqx.field(static=True)
     """``box``: flattened; ``onehot``: a Discrete as a unit vector; ``index``: a Discrete as it is, for tables."""
@@ -45,7 +46,8 @@ class Encoder(eqx.Module):
 
 
 class Memoryless(eqx.Module):
-    """A torso without memory: features ↦ net(features), or the identity where actor and critic are separate networks."""
+    """A torso without memory: features ↦ net(features), or the identity where actor and critic are separate
+    networks."""
 
     net: MLP | None
 
@@ -90,7 +92,8 @@ class CategoricalActor(eqx.Module):
 
 
 class GaussianActor(eqx.Module):
-    """Gaussian policy over Box actions. ``log_std`` is a parameter, or, where None, the second half of the head. ``tanh`` squashes into the bounds."""
+    """Gaussian policy over Box actions. ``log_std`` is a parameter, or, where None, the second half of the head.
+    ``tanh`` squashes into the bounds."""
 
     head: Head
     log_std: Float[Array, "d"] | None
@@ -151,7 +154,8 @@ def make_model(
     """A model that fits the spaces.
 
     Args:
-        policy: ``mlp``; ``tabular`` (softmax of a table, Discrete observations only); ``gru`` (memory, one torso for both).
+        policy: ``mlp``; ``tabular`` (softmax of a table, Discrete observations only); ``gru`` (memory, one torso for
+            both).
         net: hidden layers; for ``gru`` the last one is the size of the memory.
         horizon: T of a time-to-go policy π(s, T − t); None: the policy does not see the time.
         log_std_init: initial log standard deviation of a Gaussian.
@@ -173,7 +177,10 @@ def make_model(
         if not net:
             raise ValueError("a gru policy needs at least one hidden size: --net 64")
         in_key, cell_key = jax.random.split(torso_key)
-        torso = Recurrent(MLP(encoder.size, net[:-1], activation, key=in_key), GRU(net[-2] if len(net) > 1 else encoder.size, net[-1], key=cell_key))
+        torso = Recurrent(
+            MLP(encoder.size, net[:-1], activation, key=in_key),
+            GRU(net[-2] if len(net) > 1 else encoder.size, net[-1], key=cell_key),
+        )
     else:
         torso = Memoryless(MLP(encoder.size, net, activation, key=torso_key) if shared_torso and net else None)
     own = () if policy == "gru" or shared_torso else net
@@ -183,13 +190,18 @@ def make_model(
         if policy == "tabular":
             return Head(None, Table((*encoder.table, size)))
         net_key, last_key = jax.random.split(key)
-        return Head(MLP(encoder.size, own, activation, key=net_key) if own else None, Linear(width, size, scale=scale, key=last_key))
+        return Head(
+            MLP(encoder.size, own, activation, key=net_key) if own else None,
+            Linear(width, size, scale=scale, key=last_key),
+        )
 
     actor = make_actor(action_space, head, actor_key, log_std_init, state_dependent_std, squash)
     normalizer = None
     if normalize_obs or normalize_reward:
         if normalize_obs and encoder.kind != "box":
-            raise ValueError("normalize_obs needs a Box observation; a Discrete one has nothing to normalise: drop the option")
+            raise ValueError(
+                "normalize_obs needs a Box observation; a Discrete one has nothing to normalise: drop the option"
+            )
         obs = RunningStatistics(observation_space.shape) if normalize_obs else None  # type: ignore[arg-type]
         normalizer = Normalizer(obs, RunningStatistics() if normalize_reward else None)
     return ActorCritic(encoder, torso, actor, head(1, 1.0, critic_key) if critic else None, normalizer)
@@ -202,13 +214,20 @@ def make_encoder(space: spaces.Space, *, tabular: bool, horizon: int | None) -> 
         raise ValueError(f"a tabular policy needs a Discrete observation space, not {space}: use policy mlp")
     if isinstance(space, spaces.Box):
         return Encoder("box", math.prod(space.shape), horizon)
-    raise ValueError(f"observation space {space} is not supported: flatten it to a Box or a Discrete (gymnasium.wrappers.FlattenObservation)")
+    raise ValueError(
+        f"observation space {space} is not supported: flatten it to a Box or a Discrete "
+        "(gymnasium.wrappers.FlattenObservation)"
+    )
 
 
-def make_actor(space: spaces.Space, head: Any, key: Array, log_std_init: float, state_dependent_std: bool, squash: bool) -> Any:
+def make_actor(
+    space: spaces.Space, head: Any, key: Array, log_std_init: float, state_dependent_std: bool, squash: bool
+) -> Any:
     if isinstance(space, spaces.Discrete):
         if state_dependent_std or squash:
-            raise ValueError("state_dependent_std and squash belong to Gaussian policies and the action space is Discrete: drop them")
+            raise ValueError(
+                "state_dependent_std and squash belong to Gaussian policies and the action space is Discrete: drop them"
+            )
         return CategoricalActor(head(int(space.n), 0.01, key))
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         if squash and not space.is_bounded():
@@ -234,13 +253,14 @@ def initial_carry(model: Any, shape: tuple[int, ...]) -> Any:
 
 
 def unroll(model: Any, trajectory: Trajectory) -> tuple[Output, PyTree[Array]]:
-    """The model's outputs along a trajectory, ``[T, *B]``, with log π(a_t | ·), and the carry *after* each row (None where memoryless).
+    """The model's outputs along a trajectory, ``[T, *B]``, with log π(a_t | ·), and the carry *after* each row (None
+    where memoryless).
 
     A memoryless model sees one batch of T·B rows; one with memory is scanned over time from ``trajectory.carry``.
     """
     inputs = Input(trajectory.obs, trajectory.time, trajectory.start)
     lead = trajectory.mask.shape
-    if trajectory.carry is None:
+    if is_memoryless(model):  # also where the trajectory holds the memory of another model
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), (inputs, trajectory.action))
         output = jax.vmap(lambda input, action: act(model, input, None, action)[0])(*flat)
         return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), output), None
@@ -264,5 +284,7 @@ def act(model: Any, input: Input, carry: Any, action: Any) -> tuple[Output, Any]
 def values(model: Any, obs: PyTree[Array], time: Array, carry: Any) -> Float[Array, "*B"]:
     """V of a batch of observations in the middle of their episodes, each with its carry."""
     lead = time.shape
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), (Input(obs, time, jnp.zeros(lead, bool)), carry))
+    flat = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[len(lead) :]), (Input(obs, time, jnp.zeros(lead, bool)), carry)
+    )
     return jax.vmap(lambda input, carry: model(input, carry)[0].value)(*flat).reshape(lead)

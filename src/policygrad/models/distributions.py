@@ -1,7 +1,8 @@
 """Distributions over actions: unbatched, and sampled from noise that was drawn beforehand.
 
-``draw(key, shape)`` gives the noise of ``shape`` many samples in one call; ``sample(noise)`` turns one noise into one action. ``draw`` uses shapes only, so a
-collector can call it on the abstract output of a model (``eqx.filter_eval_shape``).
+``draw(key, shape)`` gives the noise of ``shape`` many samples in one call; ``sample(noise)`` turns one noise into one
+action. ``draw`` uses shapes only, so a collector can call it on the abstract output of a model
+(``eqx.filter_eval_shape``).
 """
 
 import abc
@@ -47,7 +48,8 @@ class AbstractDistribution(eqx.Module):
 
 
 class Categorical(AbstractDistribution):
-    """Multinomial policy over k actions, π(a) ∝ exp(logits_a); actions where ``mask`` is False have probability zero."""
+    """Multinomial policy over k actions, π(a) ∝ exp(logits_a); actions where ``mask`` is False have probability
+    zero."""
 
     logits: Float[Array, "k"]
 
@@ -67,7 +69,9 @@ class Categorical(AbstractDistribution):
 
     def log_prob(self, action: Int[Array, ""]) -> Float[Array, ""]:
         """l_a − log Σ_k exp(l_k)."""
-        chosen = jnp.sum(jnp.where(jnp.arange(self.logits.shape[-1]) == action, self.logits, 0))  # a gather's gradient is a slow scatter
+        chosen = jnp.sum(
+            jnp.where(jnp.arange(self.logits.shape[-1]) == action, self.logits, 0)
+        )  # a gather's gradient is a slow scatter
         return chosen - jax.nn.logsumexp(self.logits)
 
     def entropy(self) -> Float[Array, ""]:
@@ -79,11 +83,14 @@ class Categorical(AbstractDistribution):
 
     def kl(self, other: "Categorical") -> Float[Array, ""]:
         """Σ_a π(a)·(log π(a) − log π'(a))."""
-        return jnp.sum(jax.nn.softmax(self.logits) * (jax.nn.log_softmax(self.logits) - jax.nn.log_softmax(other.logits)))
+        return jnp.sum(
+            jax.nn.softmax(self.logits) * (jax.nn.log_softmax(self.logits) - jax.nn.log_softmax(other.logits))
+        )
 
 
 class DiagGaussian(AbstractDistribution):
-    """Gaussian policy N(mean, diag(exp(log_std))²) over R^d. Unbounded: an environment's bounds clip the action, not its density."""
+    """Gaussian policy N(mean, diag(exp(log_std))²) over R^d. Unbounded: an environment's bounds clip the action, not
+    its density."""
 
     mean: Float[Array, "..."]
     log_std: Float[Array, "..."]
@@ -118,7 +125,8 @@ class DiagGaussian(AbstractDistribution):
 
 
 class TanhGaussian(AbstractDistribution):
-    """A Gaussian squashed into (low, high): a = low + (high − low)·(tanh u + 1)/2 with u ~ N(mean, diag(exp(log_std))²).
+    """A Gaussian squashed into (low, high): a = low + (high − low)·(tanh u + 1)/2 with u ~ N(mean,
+    diag(exp(log_std))²).
 
     Haarnoja et al. (2018), "Soft actor-critic", appendix C.
     """
@@ -152,7 +160,8 @@ class TanhGaussian(AbstractDistribution):
         return self.base.log_prob(u) - self.log_jacobian(u)
 
     def entropy(self) -> Float[Array, ""]:
-        """H(N) + E[log |da/du|]; the expectation, a sum of one-dimensional ones, by Gauss-Hermite quadrature with 32 nodes."""
+        """H(N) + E[log |da/du|]; the expectation, a sum of one-dimensional ones, by Gauss-Hermite quadrature with 32
+        nodes."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(32)
         u = self.mean + jnp.exp(self.log_std) * jnp.asarray(nodes, self.mean.dtype)[:, None]
         return self.base.entropy() + jnp.asarray(weights / weights.sum(), self.mean.dtype) @ self.log_jacobian(u)

@@ -32,7 +32,8 @@ class Linear(eqx.Module):
 
 
 class MLP(eqx.Module):
-    """Hidden layers ``sizes``, each followed by the activation. Weights are scaled by √2, as the field does (Engstrom et al. 2020)."""
+    """Hidden layers ``sizes``, each followed by the activation. Weights are scaled by √2, as the field does (Engstrom
+    et al. 2020)."""
 
     layers: tuple[Linear, ...]
     activation: str = eqx.field(static=True)

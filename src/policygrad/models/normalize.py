@@ -1,4 +1,5 @@
-"""Running statistics, part of the model: frozen within a window, behind ``stop_gradient``, saved and loaded with the parameters."""
+"""Running statistics, part of the model: frozen within a window, behind ``stop_gradient``, saved and loaded with the
+parameters."""
 
 import equinox as eqx
 import jax
@@ -28,7 +29,9 @@ class RunningStatistics(eqx.Module):
         var = jnp.sum(jnp.where(weight, (rows - mean) ** 2, 0), axis=0) / jnp.maximum(n, 1)
         return self.merge(mean, var, n)
 
-    def merge(self, mean: Float[Array, "*shape"], var: Float[Array, "*shape"], n: Float[Array, ""]) -> "RunningStatistics":
+    def merge(
+        self, mean: Float[Array, "*shape"], var: Float[Array, "*shape"], n: Float[Array, ""]
+    ) -> "RunningStatistics":
         """The statistics of both sets of rows together."""
         total = jnp.maximum(self.count + n, 1)
         delta = mean - self.mean
@@ -38,7 +41,8 @@ class RunningStatistics(eqx.Module):
 
 
 class Normalizer(eqx.Module):
-    """What the model divides by: statistics of observations, of discounted returns, or both. None: that one is left alone."""
+    """What the model divides by: statistics of observations, of discounted returns, or both. None: that one is left
+    alone."""
 
     obs: RunningStatistics | None
     ret: RunningStatistics | None
@@ -51,7 +55,8 @@ class Normalizer(eqx.Module):
         return jnp.clip((obs - mean) / jnp.sqrt(var + 1e-8), -CLIP, CLIP)
 
     def reward(self, reward: Float[Array, "..."]) -> Float[Array, "..."]:
-        """reward / std of the discounted return: the scale of the values, never their sign. Logs keep the original scale."""
+        """reward / std of the discounted return: the scale of the values, never their sign. Logs keep the original
+        scale."""
         if self.ret is None:
             return reward
         return reward / jnp.sqrt(jax.lax.stop_gradient(self.ret.var) + 1e-8)

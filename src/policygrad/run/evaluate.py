@@ -51,7 +51,9 @@ class Evaluation:
         }
 
 
-def episode_returns(model: Any, stream: Stream, key: Array, n: int, deterministic: bool) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
+def episode_returns(
+    model: Any, stream: Stream, key: Array, n: int, deterministic: bool
+) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
     """Undiscounted returns and lengths of n episodes, played side by side until the last one is over. Traceable."""
     reset_key, key = jax.random.split(key)
     start = jax.vmap(stream.reset)(stream.draw(reset_key, (n,))[1])
@@ -61,7 +63,9 @@ def episode_returns(model: Any, stream: Stream, key: Array, n: int, deterministi
         output, carry = jax.vmap(lambda now, carry: model(Input(now.obs, now.time, now.time == 0), carry))(now, carry)
         return output.distribution, carry
 
-    abstract = jax.eval_shape(lambda now, carry: jax.tree.map(lambda x: x[0], distributions(now, carry)[0]), start, initial_carry(model, (n,)))
+    abstract = jax.eval_shape(
+        lambda now, carry: jax.tree.map(lambda x: x[0], distributions(now, carry)[0]), start, initial_carry(model, (n,))
+    )
 
     def step(loop: tuple) -> tuple:
         t, now, carry, alive, ret, length = loop
@@ -85,14 +89,17 @@ def _jitted_returns(model: Any, stream: Stream, key: Array, n: int, deterministi
     return episode_returns(model, stream, key, n, deterministic)
 
 
-def evaluate_pure(model: Any, stream: Stream, episodes: int, *, seed: int = 0, deterministic: bool = True) -> Evaluation:
+def evaluate_pure(
+    model: Any, stream: Stream, episodes: int, *, seed: int = 0, deterministic: bool = True
+) -> Evaluation:
     """``episodes`` episodes in a pure world."""
     returns, lengths = _jitted_returns(model, stream, jax.random.key(seed), episodes, deterministic)
     return Evaluation(np.asarray(returns), np.asarray(lengths), deterministic)
 
 
 def evaluate_host(policy: Any, env: Any, episodes: int, *, seed: int = 0, deterministic: bool = True) -> Evaluation:
-    """``episodes`` episodes of a batch of host environments; each environment plays its share, so that short episodes are not favoured.
+    """``episodes`` episodes of a batch of host environments; each environment plays its share, so that short episodes
+    are not favoured.
 
     ``policy`` has ``predict(obs, deterministic=, state=, episode_start=, reward=) -> (action, state)``.
     """
@@ -104,7 +111,9 @@ def evaluate_host(policy: Any, env: Any, episodes: int, *, seed: int = 0, determ
     returns: list[float] = []
     lengths: list[float] = []
     while quota.any():
-        action, state = policy.predict(obs, deterministic=deterministic, state=state, episode_start=start, reward=reward)
+        action, state = policy.predict(
+            obs, deterministic=deterministic, state=state, episode_start=start, reward=reward
+        )
         shown = env.step(action)
         ret, length = ret + np.where(shown.valid, shown.reward, 0), length + shown.valid
         over = (shown.terminated | shown.truncated) & shown.valid

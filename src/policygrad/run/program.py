@@ -76,7 +76,8 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
     if recipe.collect == "episodes":
         if stream.time_limit is None:
             raise RecipeError(
-                f"{recipe.algo} learns from whole episodes and {recipe.env} has no time limit: set max_episode_steps, or choose a2c"
+                f"{recipe.algo} learns from whole episodes and {recipe.env} has no time limit: "
+                "set max_episode_steps, or choose a2c"
             )
         collector = episode_collector(stream, recipe.n_envs)
     else:
@@ -125,7 +126,8 @@ def learner_of(recipe: Recipe, make: Callable[[Array], Any]) -> Learner:
     if r.lr_schedule == "linear":
         if r.collect == "episodes":
             raise RecipeError(
-                "lr_schedule=linear needs a known number of updates, and whole episodes have no fixed length: set lr_schedule=constant"
+                "lr_schedule=linear needs a known number of updates, and whole episodes have no fixed length: "
+                "set lr_schedule=constant"
             )
         schedule = lambda updates: jnp.maximum(0.0, 1 - updates * per_update / r.total_timesteps)  # noqa: E731
     return make_learner(
@@ -169,21 +171,29 @@ def updater(learner: Learner, collector: Collector) -> Callable[[RunState], tupl
         finite = jnp.isfinite(jnp.sum(trajectory.reward)) & jnp.isfinite(metrics["grad_norm"])
         first_bad = jnp.where(finite | (state.first_bad >= 0), state.first_bad, state.env_steps)
         env_steps = state.env_steps + jnp.sum(trajectory.mask, dtype=jnp.int32)
-        return RunState(learned, collected, standard(key), env_steps, first_bad), stats_of(metrics, trajectory, finished)
+        return RunState(learned, collected, standard(key), env_steps, first_bad), stats_of(
+            metrics, trajectory, finished
+        )
 
     return update
 
 
 def stats_of(metrics: dict[str, Array], trajectory: Trajectory, finished: Finished) -> Stats:
     total = lambda x: jnp.sum(jnp.where(finished.done, x, 0.0))  # noqa: E731
-    rollout = {"ret": total(finished.ret), "length": total(finished.length), "episodes": total(1.0), "updates": jnp.ones(())}
+    rollout = {
+        "ret": total(finished.ret),
+        "length": total(finished.length),
+        "episodes": total(1.0),
+        "updates": jnp.ones(()),
+    }
     return rollout | {f"train/{name}": x for name, x in metrics.items()}
 
 
 def advancer(
     update: Callable[[RunState], tuple[RunState, Stats]], *, freeze: bool
 ) -> Callable[[RunState, Array], tuple[RunState, Stats]]:
-    """Update until every seed has reached ``steps``. ``freeze``: seeds need unequal numbers of updates, and those that are there wait."""
+    """Update until every seed has reached ``steps``. ``freeze``: seeds need unequal numbers of updates, and those that
+    are there wait."""
 
     def advance(state: RunState, steps: Array) -> tuple[RunState, Stats]:
         def body(loop: tuple[RunState, Array]) -> tuple[RunState, Array]:
@@ -211,5 +221,8 @@ def select(flag: Array, new: PyTree, old: PyTree) -> PyTree:
 def means(stats: Stats) -> dict[str, Array]:
     """The log row of some updates: means, NaN where nothing was seen."""
     per = lambda x, n: jnp.where(n > 0, x / jnp.maximum(n, 1), jnp.nan)  # noqa: E731
-    rollout = {f"rollout/ep_{name}_mean": per(stats[key], stats["episodes"]) for name, key in (("rew", "ret"), ("len", "length"))}
+    rollout = {
+        f"rollout/ep_{name}_mean": per(stats[key], stats["episodes"])
+        for name, key in (("rew", "ret"), ("len", "length"))
+    }
     return rollout | {name: per(x, stats["updates"]) for name, x in stats.items() if name.startswith("train/")}

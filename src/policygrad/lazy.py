@@ -1,0 +1,24 @@
+"""Packages whose names are imported when they are first used, so that a start is quick."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def attach(
+    package: str, homes: Mapping[str, tuple[str, ...]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """``__getattr__``, ``__dir__`` and ``__all__`` of ``package`` (PEP 562).
+
+    ``homes`` maps a module to the names that it lends; ``package`` itself lends its own modules.
+    """
+    where = {name: module for module, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if where[name] == package:
+            return importlib.import_module(f"{package}.{name}")
+        return getattr(importlib.import_module(where[name]), name)
+
+    return get, lambda: sorted(where), list(where)
