@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from policygrad.envs.core import Env, StreamStep, autoreset, split_keys
+from policygrad.envs.core import StreamStep, autoreset, split_keys
 
 SIGNATURES = {
     "reset": "reset(noise) -> (state, obs)",
@@ -19,7 +19,7 @@ class EnvError(ValueError):
     """An environment breaks the rules of :class:`policygrad.envs.core.Env`. The message says which one, and the fix."""
 
 
-def check_env(env: Env, *, steps: int = 1000, seed: int = 0) -> list[str]:
+def check_env(env: Any, *, steps: int = 1000, seed: int = 0) -> list[str]:
     """Run ``env`` a little, eagerly and traced, and raise an :class:`EnvError` at what would break training.
 
     Args:
@@ -63,7 +63,7 @@ def check_members(env: Any) -> None:
         raise EnvError(f"time_limit is {limit!r}. Give a positive whole number of steps, or None.")
 
 
-def check_spaces(env: Env) -> None:
+def check_spaces(env: Any) -> None:
     for name in ("observation_space", "action_space"):
         space = getattr(env, name)
         if not isinstance(space, spaces.Space):
@@ -80,7 +80,7 @@ def check_spaces(env: Env) -> None:
 # What it answers
 
 
-def check_draw(env: Env, key: Any) -> Any:
+def check_draw(env: Any, key: Any) -> Any:
     """Noise for one call, after checking that ``draw`` makes it for many."""
     draw = getattr(env, "draw", split_keys)
     for leaf in jax.tree.leaves(draw(key, (3, 2))):
@@ -89,7 +89,7 @@ def check_draw(env: Env, key: Any) -> Any:
     return draw(key, ())
 
 
-def check_reset(env: Env, noise: Any) -> Any:
+def check_reset(env: Any, noise: Any) -> Any:
     """Reset twice, eagerly; return the state."""
     state, obs = first = call(env, "reset", 2, noise)
     check_obs(env.observation_space, "reset", obs)
@@ -102,7 +102,7 @@ def check_reset(env: Env, noise: Any) -> Any:
     return state
 
 
-def check_step(env: Env, noise: Any, state: Any, action: Any) -> None:
+def check_step(env: Any, noise: Any, state: Any, action: Any) -> None:
     """Step twice from the same state, eagerly."""
     after, obs, reward, terminated = first = call(env, "step", 4, noise, state, action)
     check_obs(env.observation_space, "step", obs)
@@ -116,7 +116,7 @@ def check_step(env: Env, noise: Any, state: Any, action: Any) -> None:
     check_same_answer("step", first, call(env, "step", 4, noise, state, action))
 
 
-def call(env: Env, method: str, outputs: int, *args: Any) -> tuple[Any, ...]:
+def call(env: Any, method: str, outputs: int, *args: Any) -> tuple[Any, ...]:
     """Call a method, and check how many things come back."""
     try:
         result = getattr(env, method)(*args)
@@ -164,7 +164,7 @@ def check_same_answer(method: str, first: Any, second: Any) -> None:
             )
 
 
-def check_traceable(env: Env, noise: Any, state: Any, action: Any) -> None:
+def check_traceable(env: Any, noise: Any, state: Any, action: Any) -> None:
     """Both methods must be accepted by ``vmap`` and ``jit``."""
     for method, args in (("reset", (noise,)), ("step", (noise, state, action))):
         batch = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), args)
@@ -179,7 +179,7 @@ def check_traceable(env: Env, noise: Any, state: Any, action: Any) -> None:
 # What it does over time
 
 
-def roll(env: Env, key: Any, steps: int) -> list[str]:
+def roll(env: Any, key: Any, steps: int) -> list[str]:
     """Take random steps with resets; raise where a number is not finite, and return warnings."""
     stream = autoreset(env)
     start_key, noise_key, action_key = jax.random.split(key, 3)
@@ -208,7 +208,7 @@ def outside(space: Any, obs: np.ndarray) -> list[str]:
     return [f"observations went from {obs.min():g} to {obs.max():g}, outside observation_space. Widen its bounds."]
 
 
-def endless(env: Env, rows: StreamStep, steps: int) -> list[str]:
+def endless(env: Any, rows: StreamStep, steps: int) -> list[str]:
     """A warning if nothing ends an episode."""
     if env.time_limit is not None or np.asarray(rows.terminated).any():
         return []

@@ -109,7 +109,7 @@ class Acrobot(Env):
     MAX_VELOCITY = (4 * pi, 9 * pi)
     DT = 0.2
 
-    observation_space = symmetric_box(1, 1, 1, 1, *MAX_VELOCITY)
+    observation_space = symmetric_box(1.0, 1.0, 1.0, 1.0, *MAX_VELOCITY)
     action_space = spaces.Discrete(3)
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Float[Array, "... 4"]:

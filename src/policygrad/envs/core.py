@@ -103,10 +103,11 @@ class Stream(NamedTuple):
         return state, StreamStep(state.obs, successor, reward, terminated, truncated, ret, time)
 
 
-def autoreset(env: Env, time_limit: int | None = None) -> Stream:
+def autoreset(env: Any, time_limit: int | None = None) -> Stream:
     """An endless stream of ``env``'s episodes, each cut (``truncated``, not ``terminated``) after ``time_limit`` steps.
 
-    ``time_limit`` overrides the environment's own. If an end and the limit fall together it is an end.
+    ``env`` is an :class:`Env`, of which ``draw`` may be missing. ``time_limit`` overrides its own. If an end and the
+    limit fall together it is an end.
     """
     return Stream(env, env.time_limit if time_limit is None else time_limit)
 

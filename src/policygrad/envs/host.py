@@ -121,6 +121,8 @@ def make_vector(env: str | Callable[[], Any], num_envs: int, mode: str, kwargs: 
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}; give at least 1.")
     if not isinstance(env, str):
+        if kwargs:
+            raise ValueError(f"Options ({', '.join(kwargs)}) are for ids only. Set them in the function that makes it.")
         return SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     register_ale(env)
     try:

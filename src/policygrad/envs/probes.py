@@ -21,20 +21,22 @@ END = np.ones((), bool)
 
 
 class Probe(Env):
-    """What all probes share: one number uniform on [0, 1) as noise, no time limit, and the known answer."""
+    """What all probes share: one number uniform on [0, 1) as noise, an end after ``length`` steps, and the known answer."""
 
-    time_limit: int | None = None
     observation_space: spaces.Space = spaces.Box(-1.0, 1.0, (1,))
     action_space: spaces.Space = spaces.Discrete(2)
 
-    about: str
-    """One line for a list."""
     length: int = 1
     """Steps per episode."""
     best_return: float = 1.0
     """Expected undiscounted return of the best policy."""
     chance_return: float = 0.0
     """Expected undiscounted return of uniformly random actions."""
+
+    @property
+    def time_limit(self) -> int:  # type: ignore[override]
+        """The end and the limit fall together, and so it is an end."""
+        return self.length
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
         return jax.random.uniform(key, shape)
@@ -53,7 +55,6 @@ def coin(noise: Float[Array, ""]) -> Float[Array, ""]:
 class ConstantReward(Probe):
     """``probe:constant``: one step, always paid 1. V(s) = 1, whatever is done. Tests the value loss."""
 
-    about = "one step, always paid 1"
     chance_return = 1.0
 
     def reset(self, noise: Float[Array, ""]) -> tuple[Float[Array, "1"], Float[Array, "1"]]:
@@ -73,7 +74,6 @@ class ObservationReward(Probe):
     Tests that the critic sees the state.
     """
 
-    about = "one step, paid the observation"
     best_return = 0.0
     chance_return = 0.0
 
@@ -94,7 +94,6 @@ class DelayedReward(Probe):
     Tests the discount and the bootstrap.
     """
 
-    about = "two steps, paid 1 on the second"
     length = 2
     chance_return = 1.0
 
@@ -117,8 +116,6 @@ class ActionReward(Probe):
     Tests the sign of the policy's gradient.
     """
 
-    about = "one step, paid for action 1"
-
     def reset(self, noise: Float[Array, ""]) -> tuple[Float[Array, "1"], Float[Array, "1"]]:
         state = jnp.zeros(1)
         return state, state
@@ -136,8 +133,6 @@ class MatchingReward(Probe):
     Action 0 names −1, action 1 names +1. Best: 1, chance: 0; V(s) = 1 for the best policy. Tests that advantages belong
     to the right rows of a batch.
     """
-
-    about = "one step, paid for naming the observation"
 
     def reset(self, noise: Float[Array, ""]) -> tuple[Float[Array, "1"], Float[Array, "1"]]:
         state = coin(noise)[None]
@@ -157,7 +152,6 @@ class ContinuousActionReward(Probe):
     Best: 0 at a = ½; chance: −(⅓ + ¼) = −7/12.
     """
 
-    about = "one step, paid for an action near 1/2"
     action_space = spaces.Box(-1.0, 1.0, (1,))
     best_return = 0.0
     chance_return = -7 / 12
@@ -179,7 +173,6 @@ class ContinuousMatchingReward(Probe):
     The observation s is uniform on [−1, 1]. Best: 0 at a = s/2; chance: −(⅓ + 1/12) = −5/12.
     """
 
-    about = "one step, paid for an action near half the observation"
     action_space = spaces.Box(-1.0, 1.0, (1,))
     best_return = 0.0
     chance_return = -5 / 12
@@ -210,8 +203,6 @@ class Memory(Probe):
     is independent of the cue, so *every* memoryless policy gets exactly 0, as chance does. V at the start is γ^delay
     for the best policy.
     """
-
-    about = "a cue at the first step, to be named later"
 
     delay: int = 4
 

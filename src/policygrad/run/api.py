@@ -1,6 +1,7 @@
 """The library in three calls: :func:`train`, :func:`load`, :func:`evaluate`."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from policygrad.run.program import Program, make_program
 from policygrad.run.recipes import Recipe, RecipeError, make_recipe
 from policygrad.run.record import RunDirectory
 from policygrad.run.statistics import summary
+
+MAX_HOST_ENVS = 64
+"""Host environments that are evaluated side by side."""
 
 
 class Run:
@@ -77,26 +81,52 @@ class Run:
         nothing = np.full(self.recipe.seeds, np.nan)
         return {name: np.stack([np.broadcast_to(row.get(name, nothing), self.recipe.seeds) for row in rows]) for name in names}
 
+    @property
+    def finished(self) -> bool:
+        """Whether its budget is spent, or it was stopped for good."""
+        return self._fit.finished
+
+    @property
+    def env_steps(self) -> np.ndarray:
+        """``[seeds]`` environment steps so far."""
+        return self._fit.env_steps
+
+    @property
+    def best_reward(self) -> np.ndarray:
+        """``[seeds]``: the best mean return of an evaluation during training; −inf where there was none."""
+        return self._fit.best.reward
+
+    def discard(self) -> None:
+        """Remove its folder, if that holds no checkpoint."""
+        self._fit.discard()
+
     def summary(self) -> dict[str, float]:
         """Mean, IQM and 95 % bootstrap interval over *seeds* of the best evaluation."""
         return summary(self._fit.best.reward[np.isfinite(self._fit.best.reward)])
 
     def evaluate(self, env: Any = None, *, episodes: int = 100, deterministic: bool = True, seed: int = 1_000_003) -> list[Evaluation]:
         """Evaluate every seed's policy: see :func:`evaluate`."""
-        return [evaluate(policy, env or self._env, episodes=episodes, deterministic=deterministic, seed=seed, max_episode_steps=self.recipe.max_episode_steps) for policy in self.policies]
+        made = self._env if env is None else make_for(env, episodes)
+        how = {"episodes": episodes, "deterministic": deterministic, "seed": seed}
+        play = partial(evaluate, env=made, max_episode_steps=self.recipe.max_episode_steps, **how)
+        try:
+            return [play(policy) for policy in self.policies]
+        finally:
+            if isinstance(env, str) and registry.is_host(env):
+                made.close()
+
+    def curves(self, key: str = "rollout/ep_rew_mean") -> list[tuple[np.ndarray, np.ndarray]]:
+        """``(steps, values)`` of every seed, where ``key`` was measured."""
+        steps, values = self.history["time/total_timesteps"], self.history[key]
+        known = np.isfinite(values)
+        return [(steps[rows, seed], values[rows, seed]) for seed, rows in enumerate(known.T) if rows.any()]
 
     def plot(self, out: str | os.PathLike | None = None, key: str = "rollout/ep_rew_mean") -> Path:
         """Draw the learning curve (with several seeds: mean and 95 % interval) and return the picture's path."""
         from policygrad.run.plots import learning_curves
 
-        history = self.history
-        curves = []
-        for seed in range(self.recipe.seeds):
-            values = history[key][:, seed]
-            known = np.isfinite(values)
-            curves.append((history["time/total_timesteps"][known, seed], values[known]))
         target = Path(out) if out is not None else (self._fit.directory.curve if self._fit.directory is not None else Path("curve.png"))
-        learning_curves({self.recipe.algo: curves}, target, title=self.recipe.env)
+        learning_curves({self.recipe.algo: self.curves(key)}, target, title=self.recipe.env)
         return target
 
 
@@ -130,6 +160,18 @@ def train(
         TrainingDiverged: a non-finite reward or gradient.
         Interrupted: Ctrl-C; the state is saved.
     """
+    run = begin(env, algo, out=out, path=path, model=model, **options)
+    try:
+        return proceed(run, callback=callback, tensorboard=tensorboard)
+    except BaseException:
+        run.discard()
+        raise
+
+
+def begin(
+    env: Any, algo: str | Recipe = "a2c", *, out: Any = "runs", path: Any = None, model: Any = None, **options: Any
+) -> Run:
+    """A run at its beginning, with its folder: the first half of :func:`train`; :func:`proceed` is the second."""
     enable_compilation_cache()
     made = pure_env(env)
     name = env if isinstance(env, str) else registry.env_id(env)
@@ -137,17 +179,25 @@ def train(
         recipe = make_recipe(algo.algo, name, **{**{k: v for k, v in algo.to_dict().items() if k not in ("algo", "env")}, **options})
     else:
         recipe = make_recipe(algo, name, **options)
-    program = make_program(recipe, made, model)
-    directory = None
+    fit = loop.start(make_program(recipe, made, model))
     if path is not None:
-        directory = RunDirectory.create_at(path)
+        fit.directory = RunDirectory.create_at(path)
     elif out is not None:
-        directory = RunDirectory.create(name, recipe.algo, out)
-    if directory is not None:
-        directory.write_recipe(recipe.to_dict())
-    run = Run(loop.start(program, directory), made)
-    loop.fit(run._fit, callback=callback, tensorboard=tensorboard)
-    return finish(run)
+        fit.directory = RunDirectory.create(name, recipe.algo, out)
+    if fit.directory is not None:
+        fit.directory.write_recipe(recipe.to_dict())
+    return Run(fit, made)
+
+
+def proceed(run: Run, *, callback: loop.Callback | None = None, tensorboard: bool = True) -> Run:
+    """Train a run to the end of its budget, and draw its picture."""
+    fit = run._fit
+    if not fit.finished:
+        loop.fit(fit, callback=callback, tensorboard=tensorboard)
+    run._checkpoint = "best"
+    if run.path is not None and any(np.isfinite(row.get("rollout/ep_rew_mean", np.nan)).any() for row in fit.history):
+        run.plot()
+    return run
 
 
 def resume(path: str | os.PathLike, *, env: Any = None, model: Any = None, callback: loop.Callback | None = None, tensorboard: bool = True, **options: Any) -> Run:
@@ -155,26 +205,28 @@ def resume(path: str | os.PathLike, *, env: Any = None, model: Any = None, callb
 
     ``total_timesteps`` may be raised; nothing else of the recipe can change what was learned so far, so nothing else may change.
     """
+    run = reopen(path, env=env, model=model, **options)
+    return proceed(run, callback=callback, tensorboard=tensorboard)
+
+
+def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **options: Any) -> Run:
+    """A run where it was last saved, or at its beginning if it was killed before that: the first half of :func:`resume`."""
+    refused = sorted(set(options) - {"total_timesteps"})
+    if refused:
+        raise RecipeError(f"a resumed run keeps its recipe: {refused[0]} cannot change, only total_timesteps can")
     enable_compilation_cache()
-    run = load(path, env=env, model=model, checkpoint="last", **options)
-    fit = run._fit
-    fit.finished = bool(fit.env_steps.min() >= run.recipe.total_timesteps)
+    directory = RunDirectory.open(path)
+    recipe = Recipe.from_dict({**directory.read_recipe(), **options})
+    made = pure_env(env if env is not None else recipe.env)
+    program = make_program(recipe, made, model)
+    fit = loop.resume(program, directory) if directory.last.exists() else loop.start(program, directory)
+    fit.history.extend(stored_history(directory, recipe, fit.env_steps))
     if not fit.finished:
-        assert fit.directory is not None
-        fit.directory.write_recipe(run.recipe.to_dict())
-        loop.fit(fit, callback=callback, tensorboard=tensorboard)
-    run._checkpoint = "best"
-    return finish(run)
+        directory.write_recipe(recipe.to_dict())
+    return Run(fit, made, checkpoint="last")
 
 
-def finish(run: Run) -> Run:
-    """What a finished run leaves besides its numbers: the picture."""
-    if run.path is not None and any(np.isfinite(row.get("rollout/ep_rew_mean", np.nan)).any() for row in run._fit.history):
-        run.plot()
-    return run
-
-
-def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpoint: str = "best", **options: Any) -> Run:
+def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpoint: str = "best") -> Run:
     """A saved run.
 
     Args:
@@ -187,22 +239,24 @@ def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpo
     """
     if checkpoint not in ("best", "last"):
         raise RecipeError(f"unknown checkpoint {checkpoint!r}: choose best or last")
+    enable_compilation_cache()
     directory = RunDirectory.open(path)
-    recipe = Recipe.from_dict({**directory.read_recipe(), **options})
+    recipe = Recipe.from_dict(directory.read_recipe())
     made = pure_env(env if env is not None else recipe.env)
     fit = loop.resume(make_program(recipe, made, model), directory)
-    fit.history.extend(stored_history(directory, recipe))
+    fit.history.extend(stored_history(directory, recipe, fit.env_steps))
     return Run(fit, made, checkpoint=checkpoint)
 
 
-def stored_history(directory: RunDirectory, recipe: Recipe) -> list[dict[str, Any]]:
-    """The rows of ``metrics.csv``, one per log point with its seeds side by side."""
+def stored_history(directory: RunDirectory, recipe: Recipe, until: np.ndarray) -> list[dict[str, Any]]:
+    """The rows of ``metrics.csv`` up to ``until`` (``[seeds]`` steps), one per log point with its seeds side by side."""
     from policygrad.run.record import STEP, read_metrics
 
     if not directory.metrics.exists():
         return []
     table = read_metrics(directory.metrics)
-    per_seed = [{key: column[table["seed"] == recipe.seed + i] for key, column in table.items()} for i in range(recipe.seeds)]
+    rows = [(table["seed"] == recipe.seed + i) & (table[STEP] <= until[i]) for i in range(recipe.seeds)]
+    per_seed = [{key: column[chosen] for key, column in table.items()} for chosen in rows]
     n = max(len(columns[STEP]) for columns in per_seed)
     pad = lambda x: np.concatenate([x.astype(float), np.full(n - len(x), np.nan)])  # noqa: E731
     joined = {key: np.stack([pad(columns[key]) for columns in per_seed], axis=1) for key in table if key != "seed"}
@@ -220,11 +274,9 @@ def evaluate(policy: Any, env: Any, *, episodes: int = 100, deterministic: bool 
     Returns:
         returns and lengths, with ``mean`` and a 95 % bootstrap ``interval`` over episodes.
     """
-    if episodes < 1:
-        raise RecipeError(f"episodes must be at least 1, not {episodes}")
     if isinstance(policy, Run):
         policy = policy.policy
-    made = registry.make(env, num_envs=min(episodes, 16)) if isinstance(env, str) and registry.is_host(env) else registry.make(env)
+    made = make_for(env, episodes)
     require_same_spaces(policy, made)
     if not registry.is_host(made):
         from policygrad.envs.memory import remember
@@ -238,6 +290,15 @@ def evaluate(policy: Any, env: Any, *, episodes: int = 100, deterministic: bool 
             made.close()
 
 
+def make_for(env: Any, episodes: int) -> Any:
+    """The environment of an id, wide enough for so many episodes; an environment as it is."""
+    if episodes < 1:
+        raise RecipeError(f"episodes must be at least 1, not {episodes}")
+    if isinstance(env, str) and registry.is_host(env):
+        return registry.make(env, num_envs=min(episodes, MAX_HOST_ENVS))
+    return registry.make(env)
+
+
 def require_same_spaces(policy: Policy, env: Any) -> None:
     """A policy plays where observations and actions have the shapes it knows."""
     for what, mine, theirs in (("observation", policy.observation_space, env.observation_space), ("action", policy.action_space, env.action_space)):
@@ -247,12 +308,14 @@ def require_same_spaces(policy: Policy, env: Any) -> None:
 
 def pure_env(env: Any) -> Any:
     """The environment, if it can be trained on."""
-    made = registry.make(env) if not (isinstance(env, str) and registry.is_host(env)) else None
-    if made is None or registry.is_host(made):
-        name = env if isinstance(env, str) else registry.env_id(env)
-        twin = str(name).removeprefix("gym:")
-        fix = f"train on its pure-JAX twin {twin}, and evaluate on {name}" if twin in registry.TWINS else "train on a pure-JAX environment (`policygrad list`, or your own class with Env's methods)"
-        raise RecipeError(f"{name} runs on the host, and training needs a pure-JAX environment: {fix}")
+    if isinstance(env, str):
+        registry.require_trainable(env)
+    made = registry.make(env)
+    if registry.is_host(made):
+        raise RecipeError(
+            f"{registry.env_id(env)} is stepped on the host, and training needs a pure-JAX environment: "
+            "choose one of `policygrad list envs`, or write your own class with Env's methods"
+        )
     return made
 
 

@@ -196,16 +196,17 @@ def advancer(
     are there wait."""
 
     def advance(state: RunState, steps: Array) -> tuple[RunState, Stats]:
+        names = sorted(jax.eval_shape(update, state)[1])
+
         def body(loop: tuple[RunState, Array]) -> tuple[RunState, Array]:
             state, total = loop
             new, stats = update(state)
-            vector = jnp.stack(list(stats.values()), axis=-1)
+            vector = jnp.stack([stats[name] for name in names], axis=-1)
             if freeze:
                 active = state.env_steps < steps
                 new, vector = select(active, (new, vector), (state, jnp.zeros_like(vector)))
             return new, total + vector
 
-        names = list(jax.eval_shape(update, state)[1])
         total = jnp.zeros((*state.env_steps.shape, len(names)))
         state, total = jax.lax.while_loop(lambda loop: jnp.any(loop[0].env_steps < steps), body, (state, total))
         return state, {name: total[..., i] for i, name in enumerate(names)}

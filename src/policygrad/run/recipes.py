@@ -7,9 +7,22 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from policygrad.ladder.psi import BASELINES, BOOTSTRAPPING, CORRECTIONS, COUPLING, CRITIC_TARGETS, TARGETS, Psi, one_of
+from policygrad.ladder.names import (
+    BASELINES,
+    BOOTSTRAPPING,
+    CORRECTIONS,
+    COUPLING,
+    CRITIC_TARGETS,
+    TARGETS,
+    needs,
+    one_of,
+    refuse,
+)
+
+if TYPE_CHECKING:
+    from policygrad.ladder.psi import Psi
 
 POLICIES = ("mlp", "tabular", "gru")
 COLLECTS = ("window", "episodes")
@@ -128,7 +141,10 @@ class Recipe:
     eval_episodes: int = option(32, "greedy episodes of an evaluation during training", "watching", low=1)
     stop_reward: float | None = option(None, "stop once every seed has evaluated at least this high", "watching")
     log_every: int | None = option(
-        None, "environment steps between log rows; default: a hundredth of the budget", "watching", low=1
+        None,
+        "environment steps between log rows; default: a hundredth of the budget, at most 250,000",
+        "watching",
+        low=1,
     )
 
     def __post_init__(self) -> None:
@@ -137,8 +153,10 @@ class Recipe:
         check_together(self)
 
     @property
-    def psi(self) -> Psi:
+    def psi(self) -> "Psi":
         """The ladder's choice, with this recipe's numbers."""
+        from policygrad.ladder.psi import Psi  # late: a recipe alone needs no JAX
+
         return Psi(
             self.target,
             self.baseline,
@@ -230,11 +248,12 @@ def check_number(name: str, number: float, low: float | None, high: float | None
 
 def check_together(recipe: Recipe) -> None:
     """Combinations that make no sense, each with its fix."""
+    r = recipe
     try:
-        psi = recipe.psi
+        refuse(r.target, r.baseline, r.correction, r.discounted)
     except ValueError as error:
         raise RecipeError(str(error)) from None
-    r = recipe
+    asked = needs(r.target, r.baseline, r.correction, r.standardize)
     critic, window, steps = r.critic_target is not None, r.collect == "window", r.n_epochs * r.n_minibatches
     others = COUPLING - {"mean", "per_time", "optimal_in_sample"}
     gru, tabular = r.policy == "gru", r.policy == "tabular"
@@ -244,11 +263,11 @@ def check_together(recipe: Recipe) -> None:
         (r.max_grad_norm == 0, "max_grad_norm must be positive; 'none' switches clipping off"),
         (r.clip_range == 0, "clip_range must be positive"),
         (
-            "value" in psi.needs and not critic,
+            "value" in asked and not critic,
             f"{choice} need a critic: set critic_target (monte_carlo, td0, n_step, lambda_return)",
         ),
         (
-            critic and "value" not in psi.needs,
+            critic and "value" not in asked,
             f"{choice} never use V, but critic_target={r.critic_target!r} trains one: "
             "set critic_target=none, or baseline=value",
         ),
@@ -257,7 +276,7 @@ def check_together(recipe: Recipe) -> None:
             f"target_copy={r.target_copy!r} needs a critic_target that bootstraps (td0, n_step, lambda_return)",
         ),
         (
-            window and "whole_episodes" in psi.needs,
+            window and "whole_episodes" in asked,
             f"{choice} need whole episodes, and collect='window' cuts them: "
             "set collect=episodes, or choose target=lambda_return with a critic",
         ),
@@ -287,6 +306,7 @@ def check_together(recipe: Recipe) -> None:
             gru and r.baseline == "optimal_per_time",
             "baseline='optimal_per_time' needs a memoryless policy: choose baseline=optimal",
         ),
+        (not r.mixture, "mixture needs at least one weight"),
         (gru and not r.net, "a gru policy needs at least one hidden size: net 64"),
         (tabular and r.shared_torso, "policy='tabular' has no network to share: drop shared_torso"),
         (tabular and r.normalize_obs, "normalize_obs changes nothing in a table: drop it"),

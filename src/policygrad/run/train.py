@@ -1,5 +1,6 @@
 """The outer loop: play and learn up to the next mark, log, evaluate, save; until the budget is spent."""
 
+import shutil
 import signal
 import threading
 import time
@@ -19,6 +20,8 @@ from policygrad.storage import checkpoint
 
 SAVE_SECONDS = 10.0
 """Without evaluations the state is saved at the first mark after so many seconds."""
+MAX_LOG_EVERY = 250_000
+"""Longest log interval that is chosen by itself, in environment steps: a signal is answered at the next mark."""
 Callback = Callable[[dict[str, Any]], Any]
 """Called with every log row (numbers, or one per seed as ``[seeds]``); returning False ends the run, as in Stable-Baselines3."""
 
@@ -28,7 +31,11 @@ class TrainingDiverged(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Stopped by the user; the state is saved."""
+    """Stopped by the user; the state is saved. ``signum`` is the signal that asked for it."""
+
+    def __init__(self, words: str, signum: int = signal.SIGINT):
+        super().__init__(words)
+        self.signum = signum
 
 
 class Best:
@@ -75,6 +82,11 @@ class Fit:
             meta = {"env_steps": self.env_steps.tolist(), "finished": self.finished}
             checkpoint.save(self.directory.last, self.state, recipe=self.program.recipe.to_dict(), meta=meta)
 
+    def discard(self) -> None:
+        """Remove a run's folder that holds no checkpoint: nobody could go on from it."""
+        if self.directory is not None and not self.directory.last.exists():
+            shutil.rmtree(self.directory.path, ignore_errors=True)
+
     def save_best(self) -> None:
         if self.directory is not None:
             checkpoint.save(self.directory.best, self.best.tree, recipe=self.program.recipe.to_dict(), meta={"reward": self.best.reward.tolist()})
@@ -101,11 +113,14 @@ def resume(program: Program, directory: RunDirectory) -> Fit:
     keys = seed_keys(program.recipe.seed, program.recipe.seeds)
     like = jax.eval_shape(program.init, keys)
     state = checkpoint.load(directory.last, like)
+    finished = bool(checkpoint.read_meta(directory.last).get("finished"))
     best = Best(state.learner.params, program.recipe.seeds)
     if directory.best.exists():
         loaded = checkpoint.load(directory.best, best.tree)
         best.params, best.reward, best.step = loaded["params"], np.asarray(loaded["reward"]), np.asarray(loaded["step"])
-    return Fit(program, state, best, directory)
+    run = Fit(program, state, best, directory)
+    run.finished = bool(run.env_steps.min() >= program.recipe.total_timesteps) or (finished and reached_stop(run))
+    return run
 
 
 def fit(run: Fit, *, callback: Callback | None = None, tensorboard: bool = True) -> Fit:
@@ -115,48 +130,58 @@ def fit(run: Fit, *, callback: Callback | None = None, tensorboard: bool = True)
         TrainingDiverged: a non-finite reward or gradient; names the step.
         Interrupted: Ctrl-C or a termination signal; the state was saved first.
     """
+    with interruptible() as stop:
+        play_and_learn(run, stop, callback, tensorboard)
+    return run
+
+
+def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboard: bool) -> None:
+    """The loop of :func:`fit`. ``stop`` is looked at after each mark."""
     recipe, seeds = run.program.recipe, run.program.recipe.seeds
     evaluate = make_evaluation(run.program)
-    log_every = recipe.log_every or max(1, recipe.total_timesteps // 100)
+    log_every = recipe.log_every or max(1, min(recipe.total_timesteps // 100, MAX_LOG_EVERY))
     eval_every = max(1, recipe.total_timesteps // 20) if recipe.eval_every is None else recipe.eval_every
     writer = None if run.directory is None else MetricsWriter(run.directory, range(recipe.seed, recipe.seed + seeds), tensorboard=tensorboard)
     if writer is not None:
         writer.truncate_after(run.env_steps)
     saved, clock, done = time.monotonic(), time.monotonic(), int(run.env_steps.sum())
     try:
-        with interruptible() as stop:
-            while not run.finished:
-                before = run.env_steps
-                mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
-                state, stats = run.program.advance(run.state, mark)
-                row = {name: np.asarray(x).reshape(seeds) for name, x in means(stats).items()}
-                check_finite(run, state)
-                run.state = state
-                now = time.monotonic()
-                row["time/fps"] = (int(run.env_steps.sum()) - done) / max(now - clock, 1e-9)
-                clock, done = now, int(run.env_steps.sum())
-                run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
-                due = eval_every and (run.finished or mark % eval_every == 0)
-                if due:
-                    row["eval/mean_reward"] = evaluate(run.state)
-                    if run.best.offer(run.state.learner.params, row["eval/mean_reward"], run.env_steps):
-                        run.save_best()
-                    if recipe.stop_reward is not None and run.best.reward.min() >= recipe.stop_reward:
-                        run.finished = True
-                if writer is not None:
-                    writer.write(row, run.env_steps, where=run.env_steps > before)
-                run.history.append({"time/total_timesteps": run.env_steps, **row})
-                if callback is not None and callback(run.history[-1]) is False:
-                    run.finished = True
-                if run.finished or due or stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
-                    run.save()
-                    saved = time.monotonic()
-                if stop.is_set() and not run.finished:
-                    raise Interrupted(stopped_words(run))
+        while not run.finished:
+            before = run.env_steps
+            mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
+            state, stats = run.program.advance(run.state, mark)
+            row = {name: np.asarray(x).reshape(seeds) for name, x in means(stats).items()}
+            check_finite(run, state)
+            run.state = state
+            now = time.monotonic()
+            row["time/fps"] = (int(run.env_steps.sum()) - done) / max(now - clock, 1e-9)
+            clock, done = now, int(run.env_steps.sum())
+            run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
+            due = eval_every and (run.finished or mark % eval_every == 0)
+            if due:
+                row["eval/mean_reward"] = evaluate(run.state)
+                if run.best.offer(run.state.learner.params, row["eval/mean_reward"], run.env_steps):
+                    run.save_best()
+                run.finished = run.finished or reached_stop(run)
+            if writer is not None:
+                writer.write(row, run.env_steps, where=run.env_steps > before)
+            run.history.append({"time/total_timesteps": run.env_steps, **row})
+            if callback is not None and callback(run.history[-1]) is False:
+                run.finished = True
+            if run.finished or due or stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
+                run.save()
+                saved = time.monotonic()
+            if stop.signum is not None and not run.finished:
+                raise Interrupted(stopped_words(run), stop.signum)
     finally:
         if writer is not None:
             writer.close()
-    return run
+
+
+def reached_stop(run: Fit) -> bool:
+    """Whether every seed has evaluated at least as high as ``stop_reward``."""
+    stop_reward = run.program.recipe.stop_reward
+    return stop_reward is not None and bool(run.best.reward.min() >= stop_reward)
 
 
 def next_mark(steps: int, log_every: int, eval_every: int, total: int) -> int:
@@ -199,10 +224,22 @@ def make_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
     return lambda state: np.asarray(evaluate(state.learner, keys, state.env_steps)).reshape(-1)
 
 
+class Stop:
+    """Which signal asked the loop to end; None: none has."""
+
+    signum: int | None = None
+
+    def is_set(self) -> bool:
+        return self.signum is not None
+
+
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Inside, Ctrl-C and a termination signal only set a flag, so that a mark is never left half done; a second Ctrl-C raises at once."""
-    stop = threading.Event()
+def interruptible() -> Iterator[Stop]:
+    """Inside, Ctrl-C and a termination signal only leave a note, so that a mark is never left half done.
+
+    A second one raises at once.
+    """
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -210,7 +247,7 @@ def interruptible() -> Iterator[threading.Event]:
     def ask(signum: int, frame: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
-        stop.set()
+        stop.signum = signum
 
     old = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,0 +1,75 @@
+"""``policygrad list``: the algorithms, as what each changes in another, and the environments. It imports no JAX."""
+
+import textwrap
+from difflib import get_close_matches
+from typing import Any
+
+from policygrad.cli.parser import Parser, UsageError
+from policygrad.cli.train import option_name, shown
+from policygrad.envs import registry
+from policygrad.run.recipes import PRESETS
+
+GLUE = "\N{NO-BREAK SPACE}"
+HOW_TO_READ = "Each algorithm is another one with changes: the ladder. Options are those of `policygrad train`."
+
+
+def main(argv: list[str]) -> int:
+    what = parser().parse(argv).what
+    print(listing(what))
+    return 0
+
+
+def parser() -> Parser:
+    made = Parser(
+        prog="policygrad list",
+        usage="policygrad list [algorithms | envs | NAME]",
+        description="List the algorithms and environments, or describe one of them.",
+    )
+    words = "algorithms, envs, or the name of one (default: both lists)"
+    made.add_argument("what", nargs="?", metavar="WHAT", default="all", help=words)
+    return made
+
+
+def listing(what: str) -> str:
+    if what == "all":
+        return f"{algorithms()}\n\n{environments()}"
+    if what in ("algorithms", "algos"):
+        return algorithms()
+    if what in ("envs", "environments"):
+        return environments()
+    if what in PRESETS:
+        return f"{algorithm(what)}\n\nTry: policygrad train CartPole-v1 --algo {what}"
+    if what in registry.ENTRIES:
+        return f"{registry.describe(what)}\n\nTry: policygrad train {what}"
+    near = get_close_matches(what, ["algorithms", "envs", *PRESETS, *registry.ENTRIES], n=1)
+    hint = f": did you mean {near[0]}?" if near else "; `policygrad list` shows all"
+    raise UsageError(f"there is no algorithm or environment {what!r}{hint}")
+
+
+def algorithms() -> str:
+    return "\n".join(["Algorithms", HOW_TO_READ, "", *map(algorithm, PRESETS)])
+
+
+def algorithm(name: str) -> str:
+    """Name, summary, citation, and the options that make it out of its parent."""
+    preset = PRESETS[name]
+    head = f"{name}: {preset.summary}. {preset.citation}"
+    changes = [typed(field, value) for field, value in preset.changes.items()]
+    origin = " ".join([f"= {preset.parent}", *changes]) if preset.parent else "the first rung"
+    lines = textwrap.fill(origin, 110, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False)
+    return f"{head}\n{lines.replace(GLUE, ' ')}"
+
+
+def typed(field: str, value: Any) -> str:
+    """A change as an option; no line breaks between its name and its value."""
+    if isinstance(value, bool):
+        return option_name(field) if value else option_name(f"no_{field}")
+    return f"{option_name(field)}{GLUE}{shown(value)}"
+
+
+def environments() -> str:
+    width = max(map(len, registry.ENTRIES))
+    lines = [f"  {name:<{width}}  {description}" for name, description in registry.names().items()]
+    own = f"  {'file.py:Class':<{width}}  your own, also module:Class: anything with the methods of policygrad.Env"
+    host = f"  {'gym:ID':<{width}}  Gymnasium's own environments, to evaluate on"
+    return "\n".join(["Environments", *lines, own, host])

@@ -1,0 +1,83 @@
+"""``policygrad VERB ...``: find the verb, run it, and say in one sentence what went wrong.
+
+Exit codes: 0; 1 for a failed run; 2 for bad input; 128 + n after signal n (130 Ctrl-C, 143 SIGTERM, 141 a closed pipe).
+Nothing heavy is imported here: each verb imports what it needs, once it knows that it needs it.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from policygrad import __version__
+from policygrad.cli.parser import Parser, UsageError
+from policygrad.cli.signals import stoppable
+
+VERBS = {
+    "train": ("policygrad.cli.train", "train a policy, or go on with a run"),
+    "eval": ("policygrad.cli.evaluate", "play whole episodes with a trained policy, greedy and sampled"),
+    "plot": ("policygrad.cli.plot", "draw the learning curves of some runs"),
+    "list": ("policygrad.cli.list", "list the algorithms and environments, or describe one"),
+}
+"""Every verb with its module and its one line of help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (without the program's name), and return the exit code."""
+    try:
+        with stoppable():
+            code = dispatch(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
+            return code
+    except SystemExit as end:  # argparse, after --help or --version
+        return int(end.code or 0)
+    except KeyboardInterrupt as stop:
+        print(f"\npolicygrad: {stop or 'stopped'}", file=sys.stderr)
+        return 128 + getattr(stop, "signum", signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit finds a reader
+        return 128 + 13  # SIGPIPE, which Windows does not name
+    except (ValueError, ImportError) as error:
+        return fail(error, 2)
+    except (RuntimeError, OSError) as error:
+        return fail(error, 1)
+
+
+def fail(error: Exception, code: int) -> int:
+    """Say it in one sentence; with ``POLICYGRAD_TRACEBACK=1`` the whole story."""
+    if os.environ.get("POLICYGRAD_TRACEBACK") == "1":
+        raise error
+    print(f"policygrad: error: {error}", file=sys.stderr)
+    return code
+
+
+def dispatch(argv: list[str]) -> int:
+    if argv and not argv[0].startswith("-"):
+        return importlib.import_module(module_of(argv[0])).main(argv[1:])
+    top_parser().parse(argv)
+    top_parser().print_help()
+    return 2
+
+
+def module_of(verb: str) -> str:
+    if verb not in VERBS:
+        near = get_close_matches(verb, [*VERBS, "evaluate"], n=1)
+        hint = f"did you mean {near[0].replace('evaluate', 'eval')}? " if near else ""
+        raise UsageError(f"there is no command {verb!r}: {hint}choose one of {', '.join(VERBS)}")
+    return VERBS[verb][0]
+
+
+def top_parser() -> Parser:
+    lines = "\n".join(f"  {verb:<6} {summary}" for verb, (_, summary) in VERBS.items())
+    parser = Parser(
+        prog="policygrad",
+        usage="policygrad COMMAND ...",
+        description="Policy gradients, every rung of the ladder a switch.",
+        epilog=f"commands:\n{lines}\n\n"
+        "`policygrad COMMAND --help` shows a command's options. Begin with: policygrad train CartPole-v1",
+    )
+    version = f"policygrad {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="print the version and leave")
+    return parser

@@ -1,0 +1,236 @@
+"""``policygrad train``: every field of the recipe is an option."""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from policygrad import __version__
+from policygrad.cli.parser import Parser, UsageError
+from policygrad.cli.progress import Progress
+from policygrad.cli.signals import importing
+from policygrad.envs import registry
+from policygrad.run.recipes import PRESETS, Preset, Recipe, get_preset, hint_of, make_recipe
+
+GROUPS = {
+    "what": "the run",
+    "ladder": "the ladder: Ψ = correction · (target − baseline)",
+    "critic": "the critic",
+    "gradient": "the gradient and the step",
+    "collecting": "who plays",
+    "model": "the model",
+    "watching": "watching it",
+}
+"""Titles of the option groups, in order."""
+
+BESIDE_RESUME = ("resume", "total_timesteps", "no_tensorboard", "quiet")
+"""What may stand beside --resume: everything else is in the run's recipe."""
+
+
+def main(argv: list[str]) -> int:
+    given = vars(parser(get_preset(chosen_algorithm(argv))).parse(argv))
+    return resume(given) if "resume" in given else start(given)
+
+
+def start(given: dict[str, Any]) -> int:
+    """A new run. Options are checked, and the first line is printed, before JAX is imported."""
+    changes = {name: value for name, value in given.items() if name in hints()}
+    recipe = make_recipe(given.get("algo", "a2c"), given.get("env", "CartPole-v1"), **changes)
+    registry.require_trainable(recipe.env)
+    say = teller(given)
+    say(f"policygrad {__version__}: {recipe.algo} on {describe(recipe.env)}, {counted(recipe)}")
+    with importing():
+        from policygrad.envs.checker import check_env
+        from policygrad.run import api
+    if registry.is_own(recipe.env):
+        for warning in check_env(registry.make(recipe.env), steps=200):
+            say(f"note: {warning}")
+    say("compiling ...")
+    run = api.begin(recipe.env, recipe, out=given.get("out", "runs"), path=given.get("path"))
+    return proceed(run, given)
+
+
+def resume(given: dict[str, Any]) -> int:
+    """Go on with a run."""
+    refused = [name for name in given if name not in BESIDE_RESUME]
+    if refused:
+        shown = "ENV" if refused[0] == "env" else option_name(refused[0])
+        why = "a run keeps its recipe, and only --total-timesteps may be raised"
+        raise UsageError(f"{shown} cannot be given with --resume: {why}")
+    say = teller(given)
+    say(f"policygrad {__version__}: going on with {given['resume']}")
+    with importing():
+        from policygrad.run import api
+    options = {name: given[name] for name in ("total_timesteps",) if name in given}
+    run = api.reopen(given["resume"], **options)
+    if run.finished:
+        say(f"{run.path} is finished, after {run.env_steps.min():,} steps: give a larger --total-timesteps to go on")
+        return 0
+    steps = f"from step {run.env_steps.min():,} to {run.recipe.total_timesteps:,}"
+    say(f"{run.recipe.algo} on {describe(run.recipe.env)}, {steps}")
+    say("compiling ...")
+    return proceed(run, given)
+
+
+def proceed(run: Any, given: dict[str, Any]) -> int:
+    """Train, show how it goes, and say what came of it."""
+    from policygrad.run import api
+    from policygrad.run.train import Interrupted
+
+    began, first, quiet = time.monotonic(), int(run.env_steps.sum()), given.get("quiet", False)
+    try:
+        with Progress(run.recipe.total_timesteps, sys.stderr, quiet=quiet) as progress:
+            api.proceed(run, callback=progress, tensorboard=not given.get("no_tensorboard", False))
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; go on with: policygrad train --resume {run.path}", stop.signum) from None
+    except BaseException:
+        if "resume" not in given:
+            run.discard()
+        raise
+    if quiet:
+        print(run.path)
+    else:
+        print(results(run, int(run.env_steps.sum()) - first, time.monotonic() - began))
+    return 0
+
+
+def results(run: Any, steps: int, seconds: float) -> str:
+    """What a run made, and what to try next."""
+    best = run.summary()
+    where = f"mean over {run.recipe.seeds} seeds" if run.recipe.seeds > 1 else f"{run.recipe.eval_episodes} episodes"
+    greedy = f"best greedy return {best['mean']:.1f} ({where})" if best["n"] else "no evaluation"
+    twin = f" --env gym:{run.recipe.env}" if run.recipe.env in registry.TWINS else ""
+    names = ("metrics.csv", "curve.png", "tensorboard", "checkpoints/best.safetensors", "checkpoints/last.safetensors")
+    return "\n".join(
+        [
+            f"done: {steps:,} steps in {seconds:.1f} s, {greedy}",
+            f"made: {run.path}",
+            *(f"      {name}" for name in names if (run.path / name).exists()),
+            f"next: policygrad eval {run.path}{twin}",
+            f"      policygrad plot {run.path} --out curve.png",
+        ]
+    )
+
+
+def describe(env: str) -> str:
+    """``CartPole-v1, pure-JAX twin of ...``."""
+    return registry.describe(env).replace(": ", ", ", 1)
+
+
+def counted(recipe: Recipe) -> str:
+    seeds = f"{recipe.seeds} seed" + ("s" if recipe.seeds > 1 else "")
+    return f"{recipe.total_timesteps:,} steps, {seeds}"
+
+
+def teller(given: dict[str, Any]) -> Callable[[str], None]:
+    """``print``, at once; nothing where the user wants quiet."""
+    return (lambda line: None) if given.get("quiet") else (lambda line: print(line, flush=True))
+
+
+# The options
+
+
+def chosen_algorithm(argv: list[str]) -> str:
+    """The ``--algo`` of a command line: the defaults that ``--help`` shows depend on it."""
+    first = Parser(prog="policygrad train", add_help=False)
+    first.add_argument("--algo", default="a2c")
+    return first.parse_known_args(argv)[0].algo
+
+
+def parser(preset: Preset) -> Parser:
+    """Only what the user gives gets into the namespace; the help shows the defaults of ``preset``."""
+    made = Parser(
+        prog="policygrad train",
+        usage="policygrad train [ENV] [--algo NAME] [options]\n"
+        "       policygrad train --resume RUN [--total-timesteps N]",
+        description="Train a policy. Defaults below are those of "
+        f"{preset.recipe.algo}: {preset.summary} ({preset.citation}).",
+        argument_default=argparse.SUPPRESS,
+    )
+    option = made.add_argument
+    where = "an id (`policygrad list envs`), or your own: file.py:Class or module:Class (default: CartPole-v1)"
+    option("env", nargs="?", metavar="ENV", help=where)
+    option("--algo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: a2c)")
+    option("--resume", metavar="RUN", help="go on with this run, exactly where it was saved (default: a new run)")
+    option("--out", metavar="DIR", help="make the run's folder DIR/ENV/ALGO-1, ALGO-2, ... (default: runs)")
+    option("--path", metavar="DIR", help="make exactly this folder (default: one inside --out)")
+    option("--no-tensorboard", action="store_true", help="write no TensorBoard files (default: write them)")
+    option("--quiet", action="store_true", help="print nothing but the run's folder (default: show progress)")
+    groups = {name: made.add_argument_group(title) for name, title in GROUPS.items()}
+    for item in dataclasses.fields(Recipe):
+        if item.name in hints():
+            add_option(groups[item.metadata["group"]], item, getattr(preset.recipe, item.name))
+    return made
+
+
+def hints() -> list[str]:
+    """The recipe's fields that are options of their own."""
+    return [item.name for item in dataclasses.fields(Recipe) if item.name not in ("algo", "env")]
+
+
+def add_option(group: Any, item: dataclasses.Field, default: Any) -> None:
+    """One field of the recipe as an option."""
+    kind, optional = hint_of(item.name)
+    choices = item.metadata["choices"]
+    words = item.metadata["help"].replace("%", "%%")
+    notes = [" | ".join(choices)] if choices else []
+    if "default:" not in words or default is not None:
+        notes.append(f"default: {shown(default)}")
+    words += f" ({'; '.join(notes)})" if notes else ""
+    if kind is bool:
+        group.add_argument(option_name(item.name), action=argparse.BooleanOptionalAction, help=words)
+        return
+    metavar = {int: "N", float: "X", str: "NAME", tuple: "A-B"}[kind]
+    group.add_argument(option_name(item.name), type=reader(kind, optional), metavar=metavar, help=words)
+
+
+def option_name(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def shown(value: Any) -> str:
+    """A field's value as one would type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def reader(kind: type, optional: bool) -> Callable[[str], Any]:
+    """``text -> value`` of an option. Ranges, choices and combinations are the recipe's to judge."""
+
+    def read(text: str) -> Any:
+        if text.lower() == "none" and (optional or kind is tuple):
+            return () if kind is tuple else None
+        try:
+            return READERS[kind](text)
+        except ValueError:
+            wanted = {int: "a whole number", float: "a number", tuple: "numbers joined by '-', such as 64-64"}[kind]
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}{' or none' if optional else ''}") from None
+
+    return read
+
+
+def whole(text: str) -> int:
+    """``500000``, ``500_000``, ``500,000`` or ``5e5``."""
+    text = text.replace(",", "")
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """``64-64``, ``0.5-0.5`` or ``64,64``; whole numbers stay whole."""
+    parts = text.replace(",", "-").split("-")
+    return tuple(int(part) if part.isdigit() else float(part) for part in parts)
+
+
+READERS: dict[type, Callable[[str], Any]] = {int: whole, float: float, str: str, tuple: numbers}
+"""How the text of an option becomes a value of its type."""

@@ -1,0 +1,99 @@
+"""Recipes: what they refuse, how they are stored, and that each preset is another one with changes."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from policygrad.ladder import names, psi
+from policygrad.run.recipes import PRESETS, Recipe, RecipeError, get_preset, make_recipe
+
+EPISODES = {"collect": "episodes", "target": "reward_to_go"}
+NO_CRITIC = {**EPISODES, "baseline": "none", "critic_target": None}
+
+
+@pytest.mark.parametrize("algo", PRESETS)
+def test_a_preset_is_its_parent_with_changes(algo):
+    preset = PRESETS[algo]
+    parent = Recipe() if preset.parent is None else PRESETS[preset.parent].recipe
+    assert preset.recipe.algo == algo
+    if preset.parent is not None:
+        assert preset.recipe == replace(parent, algo=algo, **preset.changes)
+        assert preset.changes
+
+
+@pytest.mark.parametrize("algo", PRESETS)
+def test_a_recipe_survives_json(algo):
+    recipe = make_recipe(algo, "chain", net=[8], mixture=(0.5, 0.5), stop_reward=1.5)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert recipe.psi.target == recipe.target
+
+
+def test_the_ladder_has_a_function_for_every_name():
+    for table in ("TARGETS", "BASELINES", "CORRECTIONS", "CRITIC_TARGETS"):
+        assert tuple(getattr(psi, table)) == getattr(names, table)
+
+
+REFUSED = [
+    ({"gamma": 1.5}, r"gamma must be in \[0, 1\], not 1.5"),
+    ({"gamma": "high"}, "gamma must be a number, not 'high'"),
+    ({"gamma": float("nan")}, "gamma must be a finite number"),
+    ({"n_envs": 0}, "n_envs must be at least 1"),
+    ({"n_envs": 2.5}, "n_envs must be a whole number"),
+    ({"n_envs": True}, "n_envs must be a whole number"),
+    ({"discounted": 1}, "discounted must be true or false"),
+    ({"net": (64, 0)}, "net must be at least 1"),
+    ({"net": 64}, "net must be a list of numbers"),
+    ({"mixture": ()}, "mixture needs at least one weight"),
+    ({"optimizer": "adm"}, "unknown optimizer 'adm': did you mean 'adam'"),
+    ({"learning_rate": 0.0}, "learning_rate must be positive"),
+    ({"max_grad_norm": 0.0}, "'none' switches clipping off"),
+    ({"clip_range": 0.0}, "clip_range must be positive"),
+    ({"learning_rat": 0.1}, "unknown option 'learning_rat': did you mean 'learning_rate'"),
+    ({"critic_target": None}, "need a critic: set critic_target"),
+    ({**NO_CRITIC, "critic_target": "monte_carlo"}, "never use V, but critic_target='monte_carlo' trains one"),
+    ({**EPISODES, "critic_target": "monte_carlo", "target_copy": "polyak"}, "needs a critic_target that bootstraps"),
+    ({**NO_CRITIC, "collect": "window"}, "need whole episodes, and collect='window' cuts them"),
+    ({"critic_target": "monte_carlo"}, "critic_target='monte_carlo' needs whole episodes"),
+    ({**NO_CRITIC, "baseline": "leave_one_out", "n_envs": 1}, "raise n_envs to at least 2"),
+    ({"n_epochs": 2}, "takes one exact gradient step a window"),
+    ({"n_minibatches": 2}, "takes one exact gradient step a window"),
+    ({"target_kl": 0.1, "surrogate": "clipped"}, "target_kl needs more than one gradient step"),
+    ({"surrogate": "ratio", "correction": "vtrace", "target": "vtrace"}, "weighs it again: choose surrogate=score"),
+    ({**NO_CRITIC, "baseline": "optimal_per_time", "policy": "gru"}, "needs a memoryless policy"),
+    ({"policy": "gru", "net": ()}, "a gru policy needs at least one hidden size"),
+    ({"policy": "tabular", "shared_torso": True}, "has no network to share"),
+    ({"policy": "tabular", "normalize_obs": True}, "normalize_obs changes nothing in a table"),
+    ({"surrogate": "clipped", "n_minibatches": 41}, "n_minibatches=41 is more than the 40 rows or columns"),
+    ({"total_timesteps": 39}, "total_timesteps=39 is less than one window of n_envs × n_steps = 40"),
+    ({**NO_CRITIC, "target": "total_return", "discounted": True}, "would count γ\\^t twice"),
+    ({**NO_CRITIC, "target": "per_decision"}, "choose both or neither"),
+    ({"target": "vtrace"}, "choose both or neither"),
+    ({"correction": "truncated"}, "does not fit target='n_step', which bootstraps"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=lambda x: x[:30] if isinstance(x, str) else "")
+def test_what_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        make_recipe("a2c", "CartPole-v1", **changes)
+
+
+def test_unknown_names_are_explained():
+    with pytest.raises(RecipeError, match="unknown algorithm 'pp0': did you mean 'ppo'"):
+        get_preset("pp0")
+    with pytest.raises(RecipeError, match="this version does not know: 'gama'"):
+        Recipe.from_dict({"gama": 1.0})
+
+
+def test_every_option_is_explained():
+    for item in dataclasses.fields(Recipe):
+        assert item.metadata["help"] and item.metadata["group"]
+
+
+def test_recipes_and_environments_are_known_without_jax():
+    code = "import sys, policygrad.run.recipes, policygrad.envs.registry; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
