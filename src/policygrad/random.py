@@ -2,8 +2,7 @@
 
 On CPU JAX runs the twenty rounds of Threefry-2x32 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
 as a loop, which saves compile time and suits large arrays. A window of a few hundred numbers spends most of its time in
-that loop's bookkeeping; written
-out, the rounds become part of the kernel that uses them.
+that loop's bookkeeping; written out, the rounds become part of the kernel that uses them.
 """
 
 import math
@@ -68,7 +67,7 @@ UNROLLED = jax.extend.random.define_prng_impl(
 def unrolled(key: Array) -> Array:
     """The same Threefry key, whose random numbers are computed in the fused form. Other kinds of keys are returned as
     they are."""
-    if not jax.config.jax_threefry_partitionable or jax.random.key_impl(key) != "threefry2x32":
+    if not getattr(jax.config, "jax_threefry_partitionable", False) or jax.random.key_impl(key) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=UNROLLED)
 

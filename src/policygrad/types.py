@@ -29,7 +29,7 @@ class Output(NamedTuple):
 
     distribution: Any
     """π(· | s_{0:t}), an :class:`policygrad.models.distributions.AbstractDistribution`."""
-    log_prob: Float[Array, "..."] | None
+    log_prob: Any
     """log π(a_t | s_{0:t}) in nats; None until an action is known."""
     value: Float[Array, "..."]
     """V(s_t), in units of discounted return. Zero for a model without a critic."""
@@ -77,10 +77,10 @@ class Steps(NamedTuple):
     """V(s_{t+1}) of the true successor; zero at ends."""
     log_rho: Float[Array, "T *B"]
     """log π(a_t|·) − log μ(a_t|·), zero on masked rows."""
-    score_sq: Float[Array, "..."] | None
+    score_sq: Any
     """‖X‖², X = Σ_t s_t with s_t = c_t·γ^t·∇log π_t: ``[*B]``; for the per-time optimal baseline ‖s_t‖²: ``[T, *B]``.
     None unless asked for."""
-    score_cov: Float[Array, "..."] | None
+    score_cov: Any
     """X·Y with Y = Σ_t Ψ⁰_t s_t and Ψ⁰ the target alone: ``[*B]``; for the per-time optimal baseline s_t·Y: ``[T,
     *B]``."""
     time: Int[Array, "T *B"]

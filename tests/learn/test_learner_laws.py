@@ -87,7 +87,7 @@ def test_a_fused_update_is_weigh_grad_apply(a2c, alone):
     together, parts = alone(key), run(learner, collector, key, apart)
     close(together.params, parts.params)
     close(together.opt_state, parts.opt_state)
-    assert together.count == parts.count == 3 and together.updates == 3
+    assert together.gradient_steps == parts.gradient_steps == 3 and together.updates == 3
     first = jax.jit(learner.init)(key).params
     assert max(np.abs(a - b).max() for a, b in zip(jax.tree.leaves(together.params), jax.tree.leaves(first))) > 1e-3
 

@@ -21,7 +21,8 @@ END = np.ones((), bool)
 
 
 class Probe(Env):
-    """What all probes share: one number uniform on [0, 1) as noise, an end after ``length`` steps, and the known answer."""
+    """What all probes share: one number uniform on [0, 1) as noise, an end after ``length`` steps, and the known
+    answer."""
 
     observation_space: spaces.Space = spaces.Box(-1.0, 1.0, (1,))
     action_space: spaces.Space = spaces.Discrete(2)

@@ -21,9 +21,7 @@ from policygrad.ladder.recursion import masked_sum, shift
 from policygrad.models.actor_critic import is_memoryless, unroll, values
 from policygrad.types import Steps, Trajectory
 
-COLUMNS = Trajectory(
-    obs=1, action=1, reward=1, terminated=1, truncated=1, log_mu=1, time=1, start=1, mask=1, carry=0, cut_obs=1
-)  # fmt: skip
+COLUMNS: Any = Trajectory(*[1] * 9, carry=0, cut_obs=1)  # type: ignore[arg-type, misc]
 """Where each leaf of a ``[T, B]`` trajectory keeps its batch axis."""
 
 

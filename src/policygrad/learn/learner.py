@@ -48,7 +48,7 @@ class LearnerState(NamedTuple):
     kind: Any
     """The surrogate, with its ``clip_range`` or ``beta``."""
     hyper: Hyper
-    count: Int[Array, ""]
+    gradient_steps: Int[Array, ""]
     """Gradient steps applied so far."""
     updates: Int[Array, ""]
     """Windows learned from so far."""
@@ -139,7 +139,8 @@ def make_learner(
         normalizer = getattr(combine(params), "normalizer", None)
         ret = jnp.zeros(n_streams) if normalizer is not None and normalizer.ret is not None else None
         numbers = jax.tree.map(jnp.asarray, (psi, kind, hyper))
-        return LearnerState(params, target, transform.init(ravel_pytree(params)[0]), *numbers, zero, zero, ret)
+        opt_state = transform.init(ravel_pytree(params)[0])
+        return LearnerState(params, target, opt_state, numbers[0], numbers[1], numbers[2], zero, zero, ret)
 
     def weigh(state: LearnerState, trajectory: Trajectory) -> Batch:
         model = combine(state.params)
@@ -194,7 +195,7 @@ def make_learner(
         flat = flat * jnp.minimum(1.0, state.hyper.max_grad_norm / (norm + 1e-6))
         direction, opt_state = transform.update(flat, state.opt_state)
         params = jax.tree.map(jnp.subtract, state.params, unflatten(rate(state) * direction))
-        return state._replace(params=params, opt_state=opt_state, count=state.count + 1)
+        return state._replace(params=params, opt_state=opt_state, gradient_steps=state.gradient_steps + 1)
 
     def once(state: LearnerState, batch: Batch, key: Array) -> tuple[LearnerState, dict[str, Array]]:
         grads, metrics = grad(state, batch, key)
@@ -246,7 +247,8 @@ def make_learner(
         normalizer = getattr(combine(state.params), "normalizer", None)
         if normalizer is None:
             return state
-        obs, ret, returns = normalizer.obs, normalizer.ret, state.ret
+        obs, ret = normalizer.obs, normalizer.ret
+        returns: Any = state.ret
         if obs is not None:
             obs = obs.update(trajectory.obs, trajectory.mask)
         if ret is not None:

@@ -262,11 +262,13 @@ def unroll(model: Any, trajectory: Trajectory) -> tuple[Output, PyTree[Array]]:
     lead = trajectory.mask.shape
     if is_memoryless(model):  # also where the trajectory holds the memory of another model
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), (inputs, trajectory.action))
-        output = jax.vmap(lambda input, action: act(model, input, None, action)[0])(*flat)
+        memoryless: Any = jax.vmap(lambda input, action: act(model, input, None, action)[0])
+        output = memoryless(*flat)
         return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), output), None
 
     def step(carry, row):
-        output, carry = jax.vmap(lambda input, action, carry: act(model, input, carry, action))(*row, carry)
+        one: Any = jax.vmap(lambda input, action, carry: act(model, input, carry, action))
+        output, carry = one(*row, carry)
         return carry, (output, carry)
 
     size = trajectory.mask[0].size

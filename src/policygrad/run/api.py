@@ -29,7 +29,8 @@ class Run:
         self._fit, self._env, self._checkpoint = fit, raw_env, checkpoint
 
     def __repr__(self) -> str:
-        return f"<Run {self.recipe.algo} on {self.recipe.env}, {self.recipe.seeds} seed(s), {int(self._fit.env_steps.min()):,} steps, path={str(self.path)!r}>"
+        what = f"{self.recipe.algo} on {self.recipe.env}, {self.recipe.seeds} seed(s)"
+        return f"<Run {what}, {int(self._fit.env_steps.min()):,} steps, path={str(self.path)!r}>"
 
     @property
     def recipe(self) -> Recipe:
@@ -54,7 +55,10 @@ class Run:
     def policies(self) -> list[Policy]:
         """The policy of every seed."""
         env = self._env
-        return [Policy(model, env.observation_space, env.action_space, remembers=self.recipe.remembers) for model in self.models]
+        return [
+            Policy(model, env.observation_space, env.action_space, remembers=self.recipe.remembers)
+            for model in self.models
+        ]
 
     @property
     def models(self) -> list[Any]:
@@ -75,11 +79,15 @@ class Run:
 
     @property
     def history(self) -> dict[str, np.ndarray]:
-        """Every logged key as ``[log points, seeds]``, and ``time/total_timesteps``; NaN where a key was not measured."""
+        """Every logged key as ``[log points, seeds]``, and ``time/total_timesteps``; NaN where a key was not
+        measured."""
         rows = self._fit.history
         names = list(dict.fromkeys(name for row in rows for name in row))
         nothing = np.full(self.recipe.seeds, np.nan)
-        return {name: np.stack([np.broadcast_to(row.get(name, nothing), self.recipe.seeds) for row in rows]) for name in names}
+        return {
+            name: np.stack([np.broadcast_to(row.get(name, nothing), self.recipe.seeds) for row in rows])
+            for name in names
+        }
 
     @property
     def finished(self) -> bool:
@@ -104,10 +112,12 @@ class Run:
         """Mean, IQM and 95 % bootstrap interval over *seeds* of the best evaluation."""
         return summary(self._fit.best.reward[np.isfinite(self._fit.best.reward)])
 
-    def evaluate(self, env: Any = None, *, episodes: int = 100, deterministic: bool = True, seed: int = 1_000_003) -> list[Evaluation]:
+    def evaluate(
+        self, env: Any = None, *, episodes: int = 100, deterministic: bool = True, seed: int = 1_000_003
+    ) -> list[Evaluation]:
         """Evaluate every seed's policy: see :func:`evaluate`."""
         made = self._env if env is None else make_for(env, episodes)
-        how = {"episodes": episodes, "deterministic": deterministic, "seed": seed}
+        how: dict[str, Any] = {"episodes": episodes, "deterministic": deterministic, "seed": seed}
         play = partial(evaluate, env=made, max_episode_steps=self.recipe.max_episode_steps, **how)
         try:
             return [play(policy) for policy in self.policies]
@@ -125,7 +135,11 @@ class Run:
         """Draw the learning curve (with several seeds: mean and 95 % interval) and return the picture's path."""
         from policygrad.run.plots import learning_curves
 
-        target = Path(out) if out is not None else (self._fit.directory.curve if self._fit.directory is not None else Path("curve.png"))
+        target = (
+            Path(out)
+            if out is not None
+            else (self._fit.directory.curve if self._fit.directory is not None else Path("curve.png"))
+        )
         learning_curves({self.recipe.algo: self.curves(key)}, target, title=self.recipe.env)
         return target
 
@@ -176,7 +190,9 @@ def begin(
     made = pure_env(env)
     name = env if isinstance(env, str) else registry.env_id(env)
     if isinstance(algo, Recipe):
-        recipe = make_recipe(algo.algo, name, **{**{k: v for k, v in algo.to_dict().items() if k not in ("algo", "env")}, **options})
+        recipe = make_recipe(
+            algo.algo, name, **{**{k: v for k, v in algo.to_dict().items() if k not in ("algo", "env")}, **options}
+        )
     else:
         recipe = make_recipe(algo, name, **options)
     fit = loop.start(make_program(recipe, made, model))
@@ -200,17 +216,27 @@ def proceed(run: Run, *, callback: loop.Callback | None = None, tensorboard: boo
     return run
 
 
-def resume(path: str | os.PathLike, *, env: Any = None, model: Any = None, callback: loop.Callback | None = None, tensorboard: bool = True, **options: Any) -> Run:
+def resume(
+    path: str | os.PathLike,
+    *,
+    env: Any = None,
+    model: Any = None,
+    callback: loop.Callback | None = None,
+    tensorboard: bool = True,
+    **options: Any,
+) -> Run:
     """Go on where a run was last saved. The result is, bit for bit, that of a run that was never stopped.
 
-    ``total_timesteps`` may be raised; nothing else of the recipe can change what was learned so far, so nothing else may change.
+    ``total_timesteps`` may be raised; nothing else of the recipe can change what was learned so far, so nothing else
+    may change.
     """
     run = reopen(path, env=env, model=model, **options)
     return proceed(run, callback=callback, tensorboard=tensorboard)
 
 
 def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **options: Any) -> Run:
-    """A run where it was last saved, or at its beginning if it was killed before that: the first half of :func:`resume`."""
+    """A run where it was last saved, or at its beginning if it was killed before that: the first half of
+    :func:`resume`."""
     refused = sorted(set(options) - {"total_timesteps"})
     if refused:
         raise RecipeError(f"a resumed run keeps its recipe: {refused[0]} cannot change, only total_timesteps can")
@@ -249,7 +275,8 @@ def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpo
 
 
 def stored_history(directory: RunDirectory, recipe: Recipe, until: np.ndarray) -> list[dict[str, Any]]:
-    """The rows of ``metrics.csv`` up to ``until`` (``[seeds]`` steps), one per log point with its seeds side by side."""
+    """The rows of ``metrics.csv`` up to ``until`` (``[seeds]`` steps), one per log point with its seeds side by
+    side."""
     from policygrad.run.record import STEP, read_metrics
 
     if not directory.metrics.exists():
@@ -263,7 +290,15 @@ def stored_history(directory: RunDirectory, recipe: Recipe, until: np.ndarray) -
     return [{key: column[i] for key, column in joined.items()} for i in range(n)]
 
 
-def evaluate(policy: Any, env: Any, *, episodes: int = 100, deterministic: bool = True, seed: int = 1_000_003, max_episode_steps: int | None = None) -> Evaluation:
+def evaluate(
+    policy: Any,
+    env: Any,
+    *,
+    episodes: int = 100,
+    deterministic: bool = True,
+    seed: int = 1_000_003,
+    max_episode_steps: int | None = None,
+) -> Evaluation:
     """Play whole episodes with a policy (or a run's first one).
 
     Args:
@@ -301,9 +336,19 @@ def make_for(env: Any, episodes: int) -> Any:
 
 def require_same_spaces(policy: Policy, env: Any) -> None:
     """A policy plays where observations and actions have the shapes it knows."""
-    for what, mine, theirs in (("observation", policy.observation_space, env.observation_space), ("action", policy.action_space, env.action_space)):
-        if type(mine) is not type(theirs) or mine.shape != theirs.shape or getattr(mine, "n", None) != getattr(theirs, "n", None):
-            raise RecipeError(f"the policy's {what} space is {mine} and the environment's is {theirs}: evaluate it on an environment with the same spaces")
+    for what, mine, theirs in (
+        ("observation", policy.observation_space, env.observation_space),
+        ("action", policy.action_space, env.action_space),
+    ):
+        if (
+            type(mine) is not type(theirs)
+            or mine.shape != theirs.shape
+            or getattr(mine, "n", None) != getattr(theirs, "n", None)
+        ):
+            raise RecipeError(
+                f"the policy's {what} space is {mine} and the environment's is {theirs}: "
+                "evaluate it on an environment with the same spaces"
+            )
 
 
 def pure_env(env: Any) -> Any:
@@ -322,8 +367,10 @@ def pure_env(env: Any) -> Any:
 def enable_compilation_cache() -> None:
     """Keep compiled programs between processes, unless the user has chosen a place or set ``POLICYGRAD_CACHE=off``."""
     place = os.environ.get("POLICYGRAD_CACHE", "")
-    if place == "off" or jax.config.jax_compilation_cache_dir is not None:
+    if place == "off" or getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
-    root = Path(place) if place else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "policygrad" / "xla"
+    root = (
+        Path(place) if place else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "policygrad" / "xla"
+    )
     jax.config.update("jax_compilation_cache_dir", str(root))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

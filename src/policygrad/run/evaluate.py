@@ -1,7 +1,6 @@
 """How good is a policy: whole episodes, greedy or sampled, in pure worlds and on the real Gymnasium."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -84,9 +83,7 @@ def episode_returns(
     return loop[4], loop[5]
 
 
-@partial(eqx.filter_jit)
-def _jitted_returns(model: Any, stream: Stream, key: Array, n: int, deterministic: bool) -> tuple[Array, Array]:
-    return episode_returns(model, stream, key, n, deterministic)
+_jitted_returns: Any = eqx.filter_jit(episode_returns)
 
 
 def evaluate_pure(

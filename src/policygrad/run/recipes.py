@@ -1,4 +1,5 @@
-"""A :class:`Recipe` says everything about a run. :data:`PRESETS` are recipes, each written as a change of another: the ladder, as a table."""
+"""A :class:`Recipe` says everything about a run. :data:`PRESETS` are recipes, each written as a change of another: the
+ladder, as a table."""
 
 import dataclasses
 import difflib
@@ -51,7 +52,8 @@ def option(default: Any, help: str, group: str, choices: typing.Iterable[str] | 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything about a run, in plain values: saved as JSON, printed by ``--help``, changed with :func:`dataclasses.replace`.
+    """Everything about a run, in plain values: saved as JSON, printed by ``--help``, changed with
+    :func:`dataclasses.replace`.
 
     Raises:
         RecipeError: at construction, where options are out of range or do not fit together; the message names the fix.
@@ -195,7 +197,8 @@ class Recipe:
         unknown = sorted(set(values) - names)
         if unknown:
             raise RecipeError(f"the recipe has an option that this version does not know: {unknown[0]!r}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
+        return cls(**plain)
 
 
 HINTS: dict[str, Any] = typing.get_type_hints(Recipe)
@@ -241,7 +244,7 @@ def check_field(item: dataclasses.Field, value: Any, hint: tuple[type, bool]) ->
 def check_number(name: str, number: float, low: float | None, high: float | None) -> None:
     if not math.isfinite(number):
         raise RecipeError(f"{name} must be a finite number, not {number!r}")
-    if low is not None and number < low or high is not None and number > high:
+    if (low is not None and number < low) or (high is not None and number > high):
         bounds = f"in [{low:g}, {high:g}]" if high is not None and low is not None else f"at least {low:g}"
         raise RecipeError(f"{name} must be {bounds}, not {number!r}")
 
@@ -321,7 +324,8 @@ def check_together(recipe: Recipe) -> None:
         )
     if r.collect == "window" and r.total_timesteps < r.n_envs * r.n_steps:
         raise RecipeError(
-            f"total_timesteps={r.total_timesteps} is less than one window of n_envs × n_steps = {r.n_envs * r.n_steps} steps: raise it"
+            f"total_timesteps={r.total_timesteps} is less than one window of "
+            f"n_envs × n_steps = {r.n_envs * r.n_steps} steps: raise it"
         )
 
 
@@ -353,62 +357,50 @@ def preset(algo: str, parent: str | None, citation: str, summary: str, **changes
     PRESETS[algo] = Preset(recipe, parent, citation, summary)
 
 
+# fmt: off
 preset(
     "reinforce", None, "Williams (1992)", "the total return of whole episodes",
     target="total_return", baseline="none", critic_target=None, collect="episodes", n_envs=16, per="trajectory",
     optimizer="adam", learning_rate=3e-3, opt_eps=1e-8, max_grad_norm=None,
-)  # fmt: skip
+)
 preset(
-    "reinforce-togo",
-    "reinforce",
-    "Sutton & Barto (2018), §13.3",
-    "causality: only what follows a_t",
+    "reinforce-togo", "reinforce", "Sutton & Barto (2018), §13.3", "causality: only what follows a_t",
     target="reward_to_go",
 )
 preset(
-    "reinforce-mean",
-    "reinforce-togo",
-    "Williams (1992); Kool et al. (2019)",
-    "minus the mean of the other episodes",
+    "reinforce-mean", "reinforce-togo", "Williams (1992); Kool et al. (2019)", "minus the mean of the other episodes",
     baseline="leave_one_out",
 )
 preset(
-    "reinforce-optimal",
-    "reinforce-togo",
-    "Weaver & Tao (2001); Greensmith et al. (2004)",
+    "reinforce-optimal", "reinforce-togo", "Weaver & Tao (2001); Greensmith et al. (2004)",
     "minus the constant of least variance",
     baseline="optimal",
 )
 preset(
-    "reinforce-value",
-    "reinforce-togo",
-    "Sutton & Barto (2018), §13.4",
-    "minus V(s), fitted to the returns",
-    baseline="value",
-    critic_target="monte_carlo",
+    "reinforce-value", "reinforce-togo", "Sutton & Barto (2018), §13.4", "minus V(s), fitted to the returns",
+    baseline="value", critic_target="monte_carlo",
 )
 preset(
-    "actor-critic", "reinforce-value", "Konda & Tsitsiklis (2000); Sutton & Barto (2018), §13.5", "the TD(0) error of a learned critic with a target copy",
-    target="td0", critic_target="td0", target_copy="periodic", collect="window", n_envs=8, n_steps=16, per="step",
-)  # fmt: skip
+    "actor-critic", "reinforce-value", "Konda & Tsitsiklis (2000); Sutton & Barto (2018), §13.5",
+    "the TD(0) error of a learned critic with a target copy",
+    target="td0", critic_target="td0", target_copy="periodic", target_every=10,
+    collect="window", n_envs=16, n_steps=16, per="step", learning_rate=1e-3,
+)
 preset(
-    "a2c", "actor-critic", "Mnih et al. (2016)", "n-step returns to the window's end, many environments, the field's defaults",
-    target="n_step", critic_target="n_step", n_steps=5, target_copy="none", optimizer="rmsprop-tf", learning_rate=7e-4, opt_eps=1e-5, max_grad_norm=0.5,
-)  # fmt: skip
+    "a2c", "actor-critic", "Mnih et al. (2016)", "n-step returns to the window's end, the field's defaults",
+    target="n_step", critic_target="n_step", target_copy="none", n_envs=8, n_steps=5,
+    optimizer="rmsprop-tf", learning_rate=7e-4, opt_eps=1e-5, max_grad_norm=0.5,
+)
 preset(
-    "a2c-gae",
-    "a2c",
-    "Schulman et al. (2016)",
-    "generalised advantage estimation",
-    target="lambda_return",
-    critic_target="lambda_return",
-    gae_lambda=0.95,
-    n_steps=16,
+    "a2c-gae", "a2c", "Schulman et al. (2016)", "generalised advantage estimation",
+    target="lambda_return", critic_target="lambda_return", gae_lambda=0.95, n_steps=16, learning_rate=2e-3,
 )
 preset(
     "ppo", "a2c-gae", "Schulman et al. (2017)", "several clipped steps on each window",
-    surrogate="clipped", n_envs=4, n_steps=128, n_epochs=4, n_minibatches=4, normalize_advantage=True, optimizer="adam", learning_rate=2.5e-4,
-)  # fmt: skip
+    surrogate="clipped", n_envs=4, n_steps=128, n_epochs=4, n_minibatches=4, normalize_advantage=True,
+    optimizer="adam", learning_rate=2.5e-4,
+)
+# fmt: on
 
 
 def get_preset(algo: str) -> Preset:

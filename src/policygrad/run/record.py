@@ -192,7 +192,8 @@ class MetricsWriter:
             self._write_events(values, int(steps.max()))
 
     def truncate_after(self, step: ArrayLike) -> None:
-        """Drop what lies beyond ``step`` (one number, or one per seed), as a run must that resumes from a checkpoint taken there.
+        """Drop what lies beyond ``step`` (one number, or one per seed), as a run must that resumes from a checkpoint
+        taken there.
 
         ``metrics.csv`` loses the rows at once. TensorBoard's old files stay, and a new one hides those points.
         """

@@ -23,7 +23,8 @@ SAVE_SECONDS = 10.0
 MAX_LOG_EVERY = 250_000
 """Longest log interval that is chosen by itself, in environment steps: a signal is answered at the next mark."""
 Callback = Callable[[dict[str, Any]], Any]
-"""Called with every log row (numbers, or one per seed as ``[seeds]``); returning False ends the run, as in Stable-Baselines3."""
+"""Called with every log row (numbers, or one per seed as ``[seeds]``); returning False ends the run, as in
+Stable-Baselines3."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -51,8 +52,13 @@ class Best:
             self.params = params if better[0] else self.params
         else:
             flags = jnp.asarray(better)
-            self.params = jax.tree.map(lambda new, old: jnp.where(flags.reshape(-1, *[1] * (new.ndim - 1)), new, old), params, self.params)
-        self.reward, self.step = np.where(better, reward, self.reward), np.where(better, step, self.step).astype(np.int32)
+            self.params = jax.tree.map(
+                lambda new, old: jnp.where(flags.reshape(-1, *[1] * (new.ndim - 1)), new, old), params, self.params
+            )
+        self.reward, self.step = (
+            np.where(better, reward, self.reward),
+            np.where(better, step, self.step).astype(np.int32),
+        )
         return bool(better.any())
 
     @property
@@ -89,7 +95,12 @@ class Fit:
 
     def save_best(self) -> None:
         if self.directory is not None:
-            checkpoint.save(self.directory.best, self.best.tree, recipe=self.program.recipe.to_dict(), meta={"reward": self.best.reward.tolist()})
+            checkpoint.save(
+                self.directory.best,
+                self.best.tree,
+                recipe=self.program.recipe.to_dict(),
+                meta={"reward": self.best.reward.tolist()},
+            )
 
 
 def seed_keys(first: int, seeds: int) -> Any:
@@ -141,7 +152,11 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
     evaluate = make_evaluation(run.program)
     log_every = recipe.log_every or max(1, min(recipe.total_timesteps // 100, MAX_LOG_EVERY))
     eval_every = max(1, recipe.total_timesteps // 20) if recipe.eval_every is None else recipe.eval_every
-    writer = None if run.directory is None else MetricsWriter(run.directory, range(recipe.seed, recipe.seed + seeds), tensorboard=tensorboard)
+    writer = (
+        None
+        if run.directory is None
+        else MetricsWriter(run.directory, range(recipe.seed, recipe.seed + seeds), tensorboard=tensorboard)
+    )
     if writer is not None:
         writer.truncate_after(run.env_steps)
     saved, clock, done = time.monotonic(), time.monotonic(), int(run.env_steps.sum())
@@ -149,8 +164,8 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
         while not run.finished:
             before = run.env_steps
             mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
-            state, stats = run.program.advance(run.state, mark)
-            row = {name: np.asarray(x).reshape(seeds) for name, x in means(stats).items()}
+            state, stats = run.program.advance(run.state, jnp.int32(mark))
+            row: dict[str, Any] = {name: np.asarray(x).reshape(seeds) for name, x in means(stats).items()}
             check_finite(run, state)
             run.state = state
             now = time.monotonic()
@@ -212,12 +227,15 @@ def stopped_words(run: Fit) -> str:
 
 
 def make_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
-    """``state -> [seeds]`` mean greedy returns, on random numbers of their own: a function of the seed and of the steps so far."""
+    """``state -> [seeds]`` mean greedy returns, on random numbers of their own: a function of the seed and of the
+    steps so far."""
     recipe = program.recipe
 
     def one(learner: Any, key: Any, steps: Any) -> Any:
         key = jax.random.fold_in(jax.random.fold_in(key, 0x5EED), steps)
-        return jnp.mean(episode_returns(program.learner.model(learner), program.stream, key, recipe.eval_episodes, True)[0])
+        return jnp.mean(
+            episode_returns(program.learner.model(learner), program.stream, key, recipe.eval_episodes, True)[0]
+        )
 
     keys = seed_keys(recipe.seed, recipe.seeds)
     evaluate = jax.jit(one if recipe.seeds == 1 else jax.vmap(one))

@@ -1,0 +1,56 @@
+"""Every example runs, small, and gives what it says."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def main_of(name):
+    """The example's ``main``; importing alone must run nothing."""
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name=f"example_{name}")["main"]
+
+
+def test_examples_are_short():
+    files = {path.stem: path.read_text() for path in EXAMPLES.glob("*.py")}
+    assert set(files) >= {"quickstart", "own_env", "own_model", "by_hand", "sweep", "gradient_on_the_desk"}
+    assert all(text.count("\n") < 80 for text in files.values())
+
+
+def test_quickstart(capsys):
+    mean = main_of("quickstart")(total_timesteps=4096, episodes=4)
+    assert 5 < mean <= 500
+    assert "on Gymnasium's own CartPole-v1" in capsys.readouterr().out
+
+
+def test_own_env():
+    chance = -1 + 2 / 7
+    assert main_of("own_env")(total_timesteps=16_384) > chance + 0.2
+
+
+def test_own_model(capsys):
+    found = main_of("own_model")(total_timesteps=4096, seeds=1)
+    assert set(found) == {"mirror", "mlp"} and min(found.values()) > 10
+    words = capsys.readouterr().out.split()
+    assert {words[-3], words[-1]} == {"0", "1"}
+
+
+def test_by_hand():
+    returns = main_of("by_hand")(n_updates=80)
+    assert np.mean(returns[-2:]) > 2 * returns[0]
+
+
+def test_sweep(capsys):
+    sweep = main_of("sweep")
+    found = sweep(seeds=2, n_updates=40, gammas=np.array([0.9, 0.99]), lambdas=np.array([0.9]))
+    assert found.shape == (2, 1, 2) and (found > 5).all()
+    assert len(np.unique(found)) == 4, "numbers and seeds are leaves: every run is another one"
+    assert "γ = 0.99" in capsys.readouterr().out
+
+
+def test_gradient_on_the_desk():
+    variance = main_of("gradient_on_the_desk")(n_episodes=32)
+    total, to_go, *better = variance.values()
+    assert to_go < total and max(better) < to_go
