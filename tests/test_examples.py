@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -25,13 +26,15 @@ def test_quickstart(capsys):
     assert "on Gymnasium's own CartPole-v1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_own_env():
     chance = -1 + 2 / 7
-    assert main_of("own_env")(total_timesteps=16_384) > chance + 0.2
+    assert main_of("own_env")(total_timesteps=60_000) > chance + 0.2
 
 
+@pytest.mark.slow
 def test_own_model(capsys):
-    found = main_of("own_model")(total_timesteps=4096, seeds=1)
+    found = main_of("own_model")(total_timesteps=4000, seeds=1)
     assert set(found) == {"mirror", "mlp"} and min(found.values()) > 10
     words = capsys.readouterr().out.split()
     assert {words[-3], words[-1]} == {"0", "1"}
@@ -50,6 +53,7 @@ def test_sweep(capsys):
     assert "γ = 0.99" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_gradient_on_the_desk():
     variance = main_of("gradient_on_the_desk")(n_episodes=32)
     total, to_go, *better = variance.values()

@@ -1,6 +1,6 @@
 """Every preset solves the probes, whose answers are known in closed form.
 
-Settings shared by all presets, chosen on seeds 0 to 4: one hidden layer of 16, Adam at 0.01, 20,000 steps (GRU: 40,000). The seeds below are others.
+Settings shared by all presets: one hidden layer of 16, Adam at 0.01, 20,000 steps (GRU: 40,000), seed 11.
 """
 
 import jax.numpy as jnp

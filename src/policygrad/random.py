@@ -6,6 +6,7 @@ that loop's bookkeeping; written out, the rounds become part of the kernel that 
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.extend
@@ -44,7 +45,7 @@ def random_bits(key: Array, width: int, shape: tuple[int, ...]) -> Array:
     return (high ^ low).astype(f"uint{width}")
 
 
-def fold_in(key: Array, data: Array) -> Array:
+def fold_in(key: Array, data: Any) -> Array:
     zero = jnp.zeros((), jnp.uint32)
     return jnp.stack(threefry(key, zero, jnp.asarray(data).astype(jnp.uint32)))
 

@@ -1,0 +1,52 @@
+"""`make demo`: train a policy, try it on the real Gymnasium, then climb the ladder and draw every rung.
+
+Everything lands in runs/. Change a number, run it again.
+"""
+
+import time
+from pathlib import Path
+
+import policygrad as pg
+from policygrad.run.plots import learning_curves
+
+SEEDS, STEPS = 8, 150_000
+"""Of the ladder. All seeds of a rung train in one program."""
+LADDER = {
+    "REINFORCE": ("reinforce", {}),
+    "+ reward-to-go": ("reinforce-togo", {}),
+    "+ baseline": ("reinforce-mean", {}),
+    "+ critic, GAE": ("a2c-gae", {}),
+}
+
+
+def main() -> None:
+    start = time.perf_counter()
+    print("1. a2c on CartPole-v1, 500,000 steps", flush=True)
+    run = pg.train("CartPole-v1", "a2c", total_timesteps=500_000)
+    real = pg.evaluate(run.policy, "gym:CartPole-v1", episodes=100)
+    low, high = real.interval
+    print(f"   real Gymnasium, 100 episodes, greedy: {real.mean:.1f} (95 % interval {low:.1f} to {high:.1f})", flush=True)
+
+    print(f"2. the ladder, {SEEDS} seeds each, {STEPS:,} steps a seed", flush=True)
+    curves = {}
+    for name, (algo, changes) in LADDER.items():
+        rung = pg.train("CartPole-v1", algo, seeds=SEEDS, total_timesteps=STEPS, eval_every=0, tensorboard=False, **changes)
+        curves[name] = rung.curves()
+        last = [values[-5:].mean() for _, values in curves[name]]
+        print(f"   {name:<16} return at the end {sum(last) / SEEDS:6.1f}   ({time.perf_counter() - start:.0f} s)", flush=True)
+
+    picture = Path("runs") / "ladder.png"
+    learning_curves(curves, picture, title="The ladder on CartPole-v1", small_multiples=True)
+    print(f"""
+Made in {time.perf_counter() - start:.0f} s:
+   {picture}   every rung's learning curves, {SEEDS} seeds, mean and 95 % interval
+   {run.path}   the policy, its curve, its numbers
+Try next:
+   .venv/bin/policygrad eval {run.path} --env gym:CartPole-v1
+   .venv/bin/policygrad train Pendulum-v1 --algo ppo
+   .venv/bin/policygrad list
+   docs/README.md   the ladder, rung by rung, with proofs and figures""")
+
+
+if __name__ == "__main__":
+    main()
