@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,8 @@ from policygrad.envs.tabular import chain
 from policygrad.ladder import Psi
 from policygrad.learn import Hyper, Score, make_learner
 from policygrad.measure import policy_evaluation
-from policygrad.models import make_model
+from policygrad.models import Categorical
+from policygrad.types import Input, Output
 
 GAMMA, STATES, ROWS, SEEDS, BUDGET = 0.95, 8, 128, 8, 30_000
 mdp = chain(STATES, time_limit=400)
@@ -22,19 +24,32 @@ truth = policy_evaluation(mdp, walk, GAMMA)[:-1]
 HYPER = Hyper(learning_rate=0.4, ent_coef=0.0, vf_coef=1.0, max_grad_norm=jnp.inf)
 
 
+class Watcher(eqx.Module):
+    """Walks at random and has no say in it; only its V is learned."""
+
+    table: jax.Array
+
+    def initial(self) -> None:
+        return None
+
+    def __call__(self, input: Input, carry: None) -> tuple[Output, None]:
+        return Output(Categorical(jnp.zeros(2)), None, self.table[input.obs]), carry
+
+
 def errors(target: str, lam: float = 1.0, target_copy: str = "none") -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """``key -> (steps, error)``: the rms error of V after each update. The policy walks at random throughout."""
+    """``key -> (steps, error)``: the rms error of V after each update."""
     stream = autoreset(mdp)
     whole = target == "monte_carlo"
     collector = episode_collector(stream, 4) if whole else window_collector(stream, 8, ROWS // 8)
     learner = make_learner(
-        lambda key: make_model(mdp.observation_space, mdp.action_space, key=key, policy="tabular"),
+        lambda key: Watcher(jnp.zeros(STATES)),
         Psi("lambda_return", "value", gamma=GAMMA, lam=lam),
         kind=Score(),
         hyper=HYPER,
         per="step",
         critic_target=target,
         target_copy=target_copy,
+        target_every=20,
         optimizer="sgd",
     )
 
@@ -42,16 +57,10 @@ def errors(target: str, lam: float = 1.0, target_copy: str = "none") -> Callable
         def step(loop: tuple, key: jax.Array) -> tuple[tuple, tuple[jax.Array, jax.Array]]:
             state, collected, steps = loop
             collected, trajectory, _ = collector.collect(learner.model(state), collected, key)
-            batch = learner.weigh(state, trajectory)
-            grads, _ = learner.grad(state, batch._replace(weights=jnp.zeros_like(batch.weights)), key)
-            state = learner.apply(state, grads)
-            if target_copy == "periodic":
-                renew = state.count % 20 == 0
-                target = jax.tree.map(lambda old, new: jnp.where(renew, new, old), state.target, state.params)
-                state = state._replace(target=target)
+            state, _ = learner.update(state, trajectory, key)
             steps = steps + jnp.sum(trajectory.mask)
-            value = learner.model(state).critic.last.rows[:-1, 0]
-            return (state, collected, steps), (steps, jnp.sqrt(jnp.mean((value - truth) ** 2)))
+            error = learner.model(state).table[:-1] - truth
+            return (state, collected, steps), (steps, jnp.sqrt(jnp.mean(error**2)))
 
         state = learner.init(key)
         start = (state, collector.init(learner.model(state), key), jnp.zeros((), jnp.int32))

@@ -29,7 +29,7 @@ for name, (kind, color, dashes) in KINDS.items():
 left.plot(1, 1, "o", color=INK, markersize=4)
 left.legend(frameon=False, fontsize=9)
 right.set_yscale("log")
-right.set_ylim(1e-3, 3)
+right.set_ylim(3e-4, 3)
 right.set_xlim(0, STEPS / 1000)
 label(left, "One row, Ψ = 1: equal slopes at ρ = 1", "ρ = π/μ", "surrogate (score: + 1)")
 label(right, f"{EPOCHS} epochs on each window, CartPole-v1", "thousand environment steps", "approximate KL(μ‖π)")

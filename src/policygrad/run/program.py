@@ -23,6 +23,10 @@ from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.types import Finished, Trajectory
 
 
+QUICK = {"xla_backend_optimization_level": 0}
+"""How a program that runs once is compiled: three times faster."""
+
+
 class RunState(NamedTuple):
     """Everything that a run is, between two updates."""
 
@@ -86,7 +90,7 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
     if recipe.seeds > 1:
         init, update = jax.vmap(init), jax.vmap(update)
     advance = advancer(update, freeze=recipe.collect == "episodes")
-    return Program(recipe, env, stream, learner, collector, jax.jit(init), jax.jit(advance))
+    return Program(recipe, env, stream, learner, collector, jax.jit(init, compiler_options=QUICK), jax.jit(advance))
 
 
 def model_maker(recipe: Recipe, env: Env, stream: Stream, model: Any) -> Callable[[Array], Any]:
