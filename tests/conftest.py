@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-import jax
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"  # quicker to compile
+
+import jax  # noqa: E402
 
 CACHE = os.environ.setdefault("POLICYGRAD_CACHE", str(Path(__file__).parents[1] / ".jax_cache"))
 

@@ -432,13 +432,14 @@ def ladder_moments(
     rungs = jax.tree.map(jnp.asarray, dict(psis))
     if not coupled:
         singles = single_moments(model, trajectory, probability, rungs, critic, reference)
-        return {name: of_independent(one, batch) for name, one in singles.items()}
+        return {name: of_independent(singles[name], batch) for name in psis}
     n = len(probability)
     if n**batch > limit:
         count = f"{n} trajectories make {n**batch} tuples of {batch}"
         raise ValueError(f"{count}, more than {limit}: take a smaller MDP or batch, or raise limit")
     tuples = jnp.asarray(np.indices((n,) * batch).reshape(batch, -1).T)
-    return tuple_moments(model, trajectory, probability, rungs, critic, reference, tuples)
+    found = tuple_moments(model, trajectory, probability, rungs, critic, reference, tuples)
+    return {name: found[name] for name in psis}  # a dict that went through JAX comes back sorted
 
 
 @eqx.filter_jit
