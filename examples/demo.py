@@ -15,7 +15,7 @@ LADDER = {
     "REINFORCE": ("reinforce", {}),
     "+ reward-to-go": ("reinforce-togo", {}),
     "+ baseline": ("reinforce-mean", {}),
-    "+ critic, GAE": ("a2c-gae", {}),
+    "+ critic, GAE": ("a2c-gae", {"optimizer": "adam", "learning_rate": 3e-3}),  # the step size of the others
 }
 
 
