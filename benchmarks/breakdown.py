@@ -48,7 +48,7 @@ def breakdown(args: argparse.Namespace) -> dict[str, Any]:
         return learned, batch, *learner.grad(learned, batch, jax.random.key(0))
 
     def apply(loop: tuple) -> tuple:
-        learned, grads = after(loop[0].count, loop)
+        learned, grads = after(loop[0].gradient_steps, loop)
         return learner.apply(learned, grads), grads
 
     @jax.jit

@@ -9,8 +9,6 @@ from pathlib import Path
 import policygrad as pg
 from policygrad.run.plots import learning_curves
 
-SEEDS, STEPS = 8, 150_000
-"""Of the ladder. All seeds of a rung train in one program."""
 LADDER = {
     "REINFORCE": ("reinforce", {}),
     "+ reward-to-go": ("reinforce-togo", {}),
@@ -19,27 +17,33 @@ LADDER = {
 }
 
 
-def main() -> None:
+def main(a2c_steps: int = 500_000, ladder_steps: int = 150_000, seeds: int = 8, out: str | Path = "runs") -> None:
     start = time.perf_counter()
-    print("1. a2c on CartPole-v1, 500,000 steps", flush=True)
-    run = pg.train("CartPole-v1", "a2c", total_timesteps=500_000)
+    print(f"1. a2c on CartPole-v1, {a2c_steps:,} steps", flush=True)
+    run = pg.train("CartPole-v1", "a2c", total_timesteps=a2c_steps, out=out)
     real = pg.evaluate(run.policy, "gym:CartPole-v1", episodes=100)
     low, high = real.interval
-    print(f"   real Gymnasium, 100 episodes, greedy: {real.mean:.1f} (95 % interval {low:.1f} to {high:.1f})", flush=True)
+    print(
+        f"   real Gymnasium, 100 episodes, greedy: {real.mean:.1f} (95 % interval {low:.1f} to {high:.1f})", flush=True
+    )
 
-    print(f"2. the ladder, {SEEDS} seeds each, {STEPS:,} steps a seed", flush=True)
+    print(f"2. the ladder, {seeds} seeds each, {ladder_steps:,} steps a seed", flush=True)
+    common = {"seeds": seeds, "total_timesteps": ladder_steps, "eval_every": 0, "tensorboard": False, "out": out}
     curves = {}
     for name, (algo, changes) in LADDER.items():
-        rung = pg.train("CartPole-v1", algo, seeds=SEEDS, total_timesteps=STEPS, eval_every=0, tensorboard=False, **changes)
+        rung = pg.train("CartPole-v1", algo, **common, **changes)
         curves[name] = rung.curves()
         last = [values[-5:].mean() for _, values in curves[name]]
-        print(f"   {name:<16} return at the end {sum(last) / SEEDS:6.1f}   ({time.perf_counter() - start:.0f} s)", flush=True)
+        print(
+            f"   {name:<16} return at the end {sum(last) / seeds:6.1f}   ({time.perf_counter() - start:.0f} s)",
+            flush=True,
+        )
 
-    picture = Path("runs") / "ladder.png"
+    picture = Path(out) / "ladder.png"
     learning_curves(curves, picture, title="The ladder on CartPole-v1", small_multiples=True)
     print(f"""
 Made in {time.perf_counter() - start:.0f} s:
-   {picture}   every rung's learning curves, {SEEDS} seeds, mean and 95 % interval
+   {picture}   every rung's learning curves, {seeds} seeds, mean and each
    {run.path}   the policy, its curve, its numbers
 Try next:
    .venv/bin/policygrad eval {run.path} --env gym:CartPole-v1

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.extend
 import jax.numpy as jnp
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, PyTree, UInt32
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -73,8 +73,12 @@ def unrolled(key: Array) -> Array:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=UNROLLED)
 
 
-def standard(key: Array) -> Array:
-    """The inverse of :func:`unrolled`."""
-    if jax.random.key_impl(key) != UNROLLED:
-        return key
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")
+def standard(tree: PyTree) -> PyTree:
+    """The inverse of :func:`unrolled`, for every key in a tree; everything else stays as it is."""
+
+    def one(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or jax.random.key_impl(leaf) != UNROLLED:
+            return leaf
+        return jax.random.wrap_key_data(jax.random.key_data(leaf), impl="threefry2x32")
+
+    return jax.tree.map(one, tree)

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from policygrad.envs.core import Stream, StreamState
 from policygrad.models.actor_critic import initial_carry
+from policygrad.random import standard
 from policygrad.types import Finished, Input, Trajectory
 
 
@@ -122,7 +123,7 @@ def draw(stream: Stream, model: Any, state: CollectState, key: Array, shape: tup
         return model(Input(obs, time, jnp.ones((), bool)), carry)[0].distribution
 
     abstract = eqx.filter_eval_shape(distribution, model, *one)
-    return stream.draw(env_key, shape), abstract.draw(action_key, shape)
+    return stream.draw(env_key, shape), standard(abstract.draw(action_key, shape))
 
 
 def play(

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from gymnasium import spaces
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from policygrad.random import standard
+
 
 @runtime_checkable
 class Env(Protocol):
@@ -77,12 +79,14 @@ class Stream(NamedTuple):
 
     env: Env
     time_limit: int | None
+    finite_horizon: bool = False
+    """The limit belongs to the problem: it is an end, not a cut."""
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """``(step_noise, reset_noise)``: two independent draws of ``shape``."""
         step_key, reset_key = jax.random.split(key)
         draw = getattr(self.env, "draw", split_keys)
-        return draw(step_key, shape), draw(reset_key, shape)
+        return standard((draw(step_key, shape), draw(reset_key, shape)))
 
     def reset(self, noise: Any) -> StreamState:
         state, obs = self.env.reset(noise)
@@ -95,6 +99,7 @@ class Stream(NamedTuple):
         env_state, successor, reward, terminated = self.env.step(step_noise, state.env, action)
         time, ret = state.time + 1, state.ret + reward
         limit = jnp.zeros((), bool) if self.time_limit is None else time >= self.time_limit
+        terminated = jnp.logical_or(terminated, limit & self.finite_horizon)
         truncated = limit & jnp.logical_not(terminated)
         over = terminated | truncated
         fresh = self.reset(reset_noise)
@@ -103,13 +108,14 @@ class Stream(NamedTuple):
         return state, StreamStep(state.obs, successor, reward, terminated, truncated, ret, time)
 
 
-def autoreset(env: Any, time_limit: int | None = None) -> Stream:
+def autoreset(env: Any, time_limit: int | None = None, *, finite_horizon: bool = False) -> Stream:
     """An endless stream of ``env``'s episodes, each cut (``truncated``, not ``terminated``) after ``time_limit`` steps.
 
     ``env`` is an :class:`Env`, of which ``draw`` may be missing. ``time_limit`` overrides its own. If an end and the
-    limit fall together it is an end.
+    limit fall together it is an end. With ``finite_horizon`` the limit is part of the problem, as for a policy that sees
+    the time to go: it ends the episode.
     """
-    return Stream(env, env.time_limit if time_limit is None else time_limit)
+    return Stream(env, env.time_limit if time_limit is None else time_limit, finite_horizon)
 
 
 def to_bounds(space: spaces.Space, action: Any) -> Any:

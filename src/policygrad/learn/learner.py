@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
 from policygrad.ladder.recursion import masked_mean
@@ -312,9 +312,3 @@ def permutation(key: Array, n: int) -> Int[Array, "n"]:
     bits = max(1, (n - 1).bit_length())
     words = (jax.random.bits(key, (n,), jnp.uint32) << bits) | jnp.arange(n, dtype=jnp.uint32)
     return (jnp.sort(words) & ((1 << bits) - 1)).astype(jnp.int32)
-
-
-def is_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether every number of every inexact leaf is finite."""
-    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack(leaves)) if leaves else jnp.ones((), bool)

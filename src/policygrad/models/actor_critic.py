@@ -184,7 +184,7 @@ def make_model(
     else:
         torso = Memoryless(MLP(encoder.size, net, activation, key=torso_key) if shared_torso and net else None)
     own = () if policy == "gru" or shared_torso else net
-    width = net[-1] if net and (own == () or own == net) else encoder.size
+    width = net[-1] if net else encoder.size
 
     def head(size: int, scale: float, key: Array) -> Head:
         if policy == "tabular":

@@ -73,10 +73,11 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
     Raises:
         RecipeError, ValueError: options, spaces or a model that do not fit.
     """
+    horizon = getattr(env, "horizon", None) if recipe.max_episode_steps is None else None
     if recipe.remembers:
         env = remember(env)
-    stream = autoreset(env, recipe.max_episode_steps)
-    learner = learner_of(recipe, model_maker(recipe, env, stream, model))
+    stream = autoreset(env, recipe.max_episode_steps, finite_horizon=recipe.time_to_go and horizon is None)
+    learner = learner_of(recipe, model_maker(recipe, env, horizon or stream.time_limit, model))
     if recipe.collect == "episodes":
         if stream.time_limit is None:
             raise RecipeError(
@@ -93,13 +94,12 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
     return Program(recipe, env, stream, learner, collector, jax.jit(init, compiler_options=QUICK), jax.jit(advance))
 
 
-def model_maker(recipe: Recipe, env: Env, stream: Stream, model: Any) -> Callable[[Array], Any]:
-    """``key -> model``."""
+def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Callable[[Array], Any]:
+    """``key -> model``; ``horizon`` is the T of a time-to-go policy, which makes the limit an end: see ``autoreset``."""
     if isinstance(model, eqx.Module):
         return lambda key: model
     if model is not None:
         return model
-    horizon = (getattr(env, "horizon", None) or stream.time_limit) if recipe.time_to_go else None
     if recipe.time_to_go and horizon is None:
         raise RecipeError(
             f"time_to_go needs a horizon and {recipe.env} has no time limit: set max_episode_steps, or drop time_to_go"
@@ -113,7 +113,7 @@ def model_maker(recipe: Recipe, env: Env, stream: Stream, model: Any) -> Callabl
         activation=recipe.activation,
         shared_torso=recipe.shared_torso,
         critic=recipe.critic_target is not None,
-        horizon=horizon,
+        horizon=horizon if recipe.time_to_go else None,
         log_std_init=recipe.log_std_init,
         state_dependent_std=recipe.state_dependent_std,
         squash=recipe.squash,

@@ -1,0 +1,75 @@
+"""The program of a recipe: what the environment is given, and what the time limit means."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import policygrad as pg
+from policygrad.random import standard, unrolled
+from policygrad.types import Input
+
+SMALL = {"out": None, "net": (4,), "eval_every": 0, "tensorboard": False}
+
+
+@dataclass(frozen=True)
+class KeyInState(pg.Env):
+    """The commonest pattern of JAX environments: the state keeps a key."""
+
+    observation_space = spaces.Box(0.0, 1.0, (1,))
+    action_space = spaces.Discrete(2)
+    time_limit = 4
+
+    def reset(self, noise):
+        return noise, jnp.zeros(1)
+
+    def step(self, noise, state, action):
+        state, key = jax.random.split(state)
+        return state, jax.random.uniform(key, (1,)), jnp.ones(()), jnp.zeros((), bool)
+
+
+@dataclass(frozen=True)
+class One(pg.Env):
+    """Reward 1 a step, one state, cut after eight steps."""
+
+    observation_space = spaces.Discrete(1)
+    action_space = spaces.Discrete(2)
+    time_limit = 8
+
+    def reset(self, noise):
+        return jnp.zeros(()), jnp.zeros((), jnp.int32)
+
+    def step(self, noise, state, action):
+        return state, jnp.zeros((), jnp.int32), jnp.ones(()), jnp.zeros((), bool)
+
+
+@pytest.mark.parametrize("algo", ["a2c", "reinforce"])
+def test_an_environment_may_keep_a_key_in_its_state(algo):
+    run = pg.train(KeyInState(), algo, total_timesteps=200, **SMALL)
+    assert run.env_steps[0] >= 200
+
+
+def test_a_time_to_go_policy_has_a_finite_horizon():
+    options = {"policy": "tabular", "n_envs": 8, "n_steps": 8, "optimizer": "sgd", "learning_rate": 0.2, "vf_coef": 1.0}
+    run = pg.train(
+        One(), "a2c", total_timesteps=30_000, time_to_go=True, gamma=0.9, max_grad_norm=None, **SMALL, **options
+    )
+    model = run.models[0]
+    values = [float(model(Input(jnp.int32(0), jnp.int32(t), jnp.array(t == 0)), None)[0].value) for t in range(8)]
+    np.testing.assert_allclose(values, [(1 - 0.9 ** (8 - t)) / 0.1 for t in range(8)], rtol=0.02)
+
+
+def test_the_written_out_generator_gives_the_same_bits():
+    key = jax.random.key(42)
+    fast = unrolled(key)
+    assert fast.dtype != key.dtype and standard(fast).dtype == key.dtype
+    for draw in (
+        lambda k: jax.random.uniform(k, (3, 5)),
+        lambda k: jax.random.bits(k, (7,), jnp.uint8),
+        lambda k: jax.random.key_data(jax.random.split(k, (2, 3))),
+        lambda k: jax.random.key_data(jax.random.fold_in(k, 77)),
+    ):
+        np.testing.assert_array_equal(draw(fast), draw(key))
