@@ -5,8 +5,8 @@ from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"  # quicker to compile
 
-import jax  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import jax
+from jaxtyping import install_import_hook
 
 LADDER = [f"policygrad.ladder.{name}" for name in ("recursion", "targets", "baselines", "corrections")]
 install_import_hook([*LADDER, "policygrad.learn.gradient"], "beartype.beartype")  # shapes are checked in tests alone

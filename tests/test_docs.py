@@ -5,9 +5,11 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import policygrad as pg
 from policygrad.cli.main import VERBS
 from policygrad.cli.train import chosen_algorithm, hints, parser
 from policygrad.envs import registry
@@ -118,3 +120,19 @@ def test_commands_are_understood(page, monkeypatch):
 def test_switches_exist(page):
     known = {"--" + name.replace("_", "-") for name in hints()} | {"--algo", "--env", "--path", "--out", "--resume"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())) <= known
+
+
+def test_the_callback_of_the_page_ends_a_run():
+    """The snippet itself, on a world of one step per episode and with a small budget."""
+    page = (ROOT / "docs" / "14-python.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    (snippet,) = (block for block in blocks if "callback" in block)
+    runs = []
+
+    def train(env, algo, callback):
+        options = {"total_timesteps": 400, "log_every": 100, "eval_every": 200, "net": 8, "out": None}
+        seen = lambda row: callback({key: 450 * x if key == "eval/mean_reward" else x for key, x in row.items()})  # noqa: E731
+        runs.append(pg.train("probe:constant", algo, callback=seen, **options))
+
+    exec(snippet, {"pg": SimpleNamespace(train=train)})
+    assert runs[0].env_steps.tolist() == [200]

@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, typos, exit codes, signals, and what each verb prints."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 import policygrad as pg
 from policygrad.cli.main import VERBS, main
+from policygrad.cli.train import parser, shown
 from policygrad.run.recipes import PRESETS
 
 TINY = [
@@ -94,7 +96,11 @@ def test_what_is_quick_imports_nothing_heavy(argv):
         (["train", "--gamma", "1.5"], "gamma must be in [0, 1], not 1.5"),
         (["train", "--gamma", "none"], "'none' is not a number"),
         (["train", "--max-grad-norm", "much"], "'much' is not a number or none"),
-        (["train", "--net", "64x64"], "'64x64' is not numbers joined by '-', such as 64-64"),
+        (["train", "--net", "64x64"], "'64x64' is not whole numbers joined by '-', such as 64-64"),
+        (["train", "--net", "8.5"], "'8.5' is not whole numbers joined by '-'"),
+        (["train", "--mixture", "0.5-0.5"], "'0.5-0.5' is not numbers joined by ',', such as 0.5,0.5"),
+        (["train", "--clip-range", "0.1"], "clip_range does nothing here: it needs surrogate=clipped"),
+        (["train", "--policy", "own"], "policy='own' is a model of your own"),
         (["train", "--n-envs", "2.5"], "'2.5' is not a whole number"),
         (["train", "--baseline", "valu"], "unknown baseline 'valu': did you mean 'value'?"),
         (["train", "--resume", "runs/x", "--gamma", "0.9"], "--gamma cannot be given with --resume"),
@@ -105,6 +111,7 @@ def test_what_is_quick_imports_nothing_heavy(argv):
         (["train", "math:pie"], "math has no 'pie'. Did you mean math:pi?"),
         (["train", "math:pi"], "math:pi is no environment"),
         (["eval"], "the following arguments are required: RUN"),
+        (["train", "CartPoleX-v9"], "Did you mean CartPole-v1?"),
         (["eval", "nowhere"], "there is no run nowhere"),
         (["plot", "nowhere"], "there is no run nowhere"),
         (["list", "ppoo"], "there is no algorithm or environment 'ppoo': did you mean ppo?"),
@@ -214,6 +221,41 @@ def test_resume_raises_the_budget(cli, runs, tmp_path):
     assert pg.load(path).env_steps.tolist() == [500]
 
 
+def test_a_run_that_reached_its_reward_says_so(cli, tmp_path):
+    path = str(tmp_path / "run")
+    assert cli("train", "probe:constant", *TINY, "--stop-reward", "0.5", "--quiet", "--path", path)[0] == 0
+    said = "is finished, after 200 steps: stop_reward 0.5 was reached (1.0); give a higher --stop-reward, or none"
+    assert said in cli("train", "--resume", path)[1]
+    assert said in cli("train", "--resume", path, "--total-timesteps", "500")[1]
+    assert cli("train", "--resume", path, "--stop-reward", "none", "--quiet")[0] == 0
+    assert pg.load(path).env_steps.tolist() == [400]
+
+
+def test_lists_of_numbers_are_typed_as_the_help_says():
+    given = vars(parser(PRESETS["a2c"]).parse(["--mixture", "-0.5,1.5e0", "--net", "8-16"]))
+    assert given == {"mixture": (-0.5, 1.5), "net": (8, 16)}
+    assert vars(parser(PRESETS["a2c"]).parse(["--log-std-init", "-1e-3"])) == {"log_std_init": -0.001}
+    assert [shown(value) for value in ((8, 16), (-0.5, 1.5), ())] == ["8-16", "-0.5,1.5", "none"]
+
+
+@pytest.mark.parametrize("verb", ["eval", "plot"])
+def test_a_recipe_that_is_none_is_one_sentence(cli, tmp_path, verb):
+    (tmp_path / "recipe.json").write_text("[]")
+    code, _, err = cli(verb, str(tmp_path))
+    assert code == 2 and "recipe.json is no JSON object" in err and err.count("\n") == 1
+
+
+def test_eval_without_evaluations_plays_the_last_policy(cli, tmp_path):
+    path = str(tmp_path / "run")
+    never = ("--eval-every", "0", "--max-episode-steps", "6")
+    assert cli("train", "CartPole-v1", *TINY, *never, "--quiet", "--path", path)[0] == 0
+    out = cli("eval", path, "--episodes", "2", "--env", "gym:CartPole-v1")[1]
+    assert "a2c, no evaluation: last checkpoint, 2 episodes on gym:CartPole-v1, of at most 6 steps\n" in out
+    report = json.loads(cli("eval", path, "--episodes", "2", "--json")[1])
+    assert report["checkpoint"] == "no evaluation: last" and report["max_episode_steps"] == 6
+    assert report["greedy"]["seeds"][0]["mean_length"] == 6
+
+
 def test_eval_prints_json_and_nothing_else(cli, runs):
     code, out, err = cli("eval", str(runs / "two"), "--episodes", "3", "--json", "--checkpoint", "last")
     report = json.loads(out)
@@ -271,7 +313,6 @@ def test_list_shows_the_ladder(cli):
 def test_the_changes_that_list_shows_can_be_typed(cli, tmp_path):
     """Each algorithm out of its parent, by the options that `list` prints."""
     from policygrad.cli.list import GLUE, typed
-    from policygrad.cli.train import parser
 
     for preset in PRESETS.values():
         if preset.parent is not None:
@@ -314,3 +355,27 @@ def test_a_closed_pipe_is_quiet():
     child = start("list")
     child.stdout.close()
     assert child.stderr.read() == "" and child.wait() == 141
+
+
+def test_tuned_recipes(cli):
+    code, out, _ = cli("list", "recipes")
+    assert code == 0 and "Pendulum-v1 a2c-gae: 1,000,000 steps" in out and "--gae-lambda 0.9" in out
+    code, _, error = cli("train", "Acrobot-v1", "--algo", "ppo", "--recipe", "tuned")
+    assert code == 2 and "no tuned recipe of ppo on Acrobot-v1" in error
+
+
+def test_a_small_window_gets_one_thread(monkeypatch, tmp_path):
+    from policygrad.cli.threads import spare_threads, spare_threads_of
+    from policygrad.run.recipes import make_recipe
+
+    def threads(algo, **changes):
+        monkeypatch.setenv("PJRT_NPROC", "")
+        monkeypatch.delenv("PJRT_NPROC")
+        spare_threads(make_recipe(algo, "CartPole-v1", **changes))
+        return os.environ.get("PJRT_NPROC")
+
+    assert threads("a2c") == "1" and threads("a2c", n_envs=2048) is None and threads("reinforce") is None
+    monkeypatch.setenv("PJRT_NPROC", "2")
+    spare_threads_of(str(tmp_path / "nothing"))
+    spare_threads(make_recipe("a2c", "CartPole-v1"))
+    assert os.environ["PJRT_NPROC"] == "2"

@@ -44,6 +44,20 @@ def test_other_shapes_are_refused(cartpole, shape):
         cartpole.predict(np.zeros(shape))
 
 
+def test_what_belongs_to_other_environments_is_refused(cartpole):
+    obs = np.zeros((2, 4))
+    _, state = cartpole.predict(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="the state is that of 3 environments and the observation that of 2: pass all"):
+        cartpole.predict(obs, state=state)
+    with pytest.raises(ValueError, match="state is a tuple: pass the state that the last call returned"):
+        cartpole.predict(obs, state=())
+    with pytest.raises(ValueError, match=r"episode_start has shape \(3,\): give one for each of the 2 environments"):
+        cartpole.predict(obs, episode_start=[True, False, True])
+    with pytest.raises(ValueError, match=r"reward has shape \(\): give one for each of the 2 environments, \(2,\)"):
+        cartpole.predict(obs, reward=1.0)
+    cartpole.predict(obs[0], episode_start=True, reward=1.0)
+
+
 def test_discrete_observations():
     policy = pg.train("chain", **TINY).policy
     assert policy.predict(np.array([0, 1, 4]))[0].shape == (3,)

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from policygrad.ladder import names, psi
-from policygrad.run.recipes import PRESETS, Recipe, RecipeError, get_preset, make_recipe
+from policygrad.run.recipes import PRESETS, Recipe, RecipeError, change, get_preset, make_recipe
 
 EPISODES = {"collect": "episodes", "target": "reward_to_go"}
 NO_CRITIC = {**EPISODES, "baseline": "none", "critic_target": None}
@@ -27,7 +28,7 @@ def test_a_preset_is_its_parent_with_changes(algo):
 
 @pytest.mark.parametrize("algo", PRESETS)
 def test_a_recipe_survives_json(algo):
-    recipe = make_recipe(algo, "chain", net=[8], mixture=(0.5, 0.5), stop_reward=1.5)
+    recipe = make_recipe(algo, "chain", net=[8], stop_reward=1.5)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     assert recipe.psi.target == recipe.target
 
@@ -46,7 +47,23 @@ REFUSED = [
     ({"n_envs": True}, "n_envs must be a whole number"),
     ({"discounted": 1}, "discounted must be true or false"),
     ({"net": (64, 0)}, "net must be at least 1"),
-    ({"net": 64}, "net must be a list of numbers"),
+    ({"net": (8.5,)}, "net must be whole numbers joined by '-', such as 64-64, not 8.5"),
+    ({"net": "8.5"}, "net must be whole numbers joined by '-', such as 64-64, not '8.5'"),
+    ({"net": None}, "net must be whole numbers joined by '-', such as 64-64, not None"),
+    ({"net": (True,)}, "net must be whole numbers"),
+    ({"target": "mixture", "mixture": ("a",)}, "mixture must be numbers joined by ',', such as 0.5,0.5, not 'a'"),
+    ({"stop_reward": 1.0, "eval_every": 0}, "eval_every=0 makes none: drop one of the two"),
+    ({"constant": 1.0}, "constant does nothing here: it needs baseline=constant; set that, or drop constant"),
+    ({"mixture": (0.5, 0.5)}, "mixture does nothing here: it needs target=mixture"),
+    ({"target": "td0", "critic_target": "td0", "n_step": 3}, "n_step does nothing here: it needs target=n_step or"),
+    ({"gae_lambda": 0.9}, "gae_lambda does nothing here: it needs target=lambda_return"),
+    ({"rho_bar": 2.0}, "rho_bar does nothing here"),
+    ({"c_bar": 2.0}, "c_bar does nothing here"),
+    ({**NO_CRITIC, "vf_coef": 1.0}, "vf_coef does nothing here: it needs a critic_target"),
+    ({"target_every": 7}, "target_every does nothing here: it needs target_copy=periodic"),
+    ({"target_tau": 0.5}, "target_tau does nothing here: it needs target_copy=polyak"),
+    ({"clip_range": 0.1}, "clip_range does nothing here: it needs surrogate=clipped"),
+    ({"kl_coef": 2.0}, "kl_coef does nothing here: it needs surrogate=kl-penalty"),
     ({"mixture": ()}, "mixture needs at least one weight"),
     ({"optimizer": "adm"}, "unknown optimizer 'adm': did you mean 'adam'"),
     ({"learning_rate": 0.0}, "learning_rate must be positive"),
@@ -80,6 +97,49 @@ REFUSED = [
 def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(RecipeError, match=message):
         make_recipe("a2c", "CartPole-v1", **changes)
+
+
+USED = [
+    {"gae_lambda": 0.9, "target": "lambda_return"},
+    {"gae_lambda": 0.9, "critic_target": "lambda_return"},
+    {"gae_lambda": 1.0},  # the preset's own value: nothing was asked for
+    {"n_step": 3},
+    {"clip_range": 0.1, "surrogate": "clipped"},
+    {"kl_coef": 2.0, "surrogate": "kl-penalty"},
+    {"target_tau": 0.5, "target_copy": "polyak"},
+    {"target_every": 7, "target_copy": "periodic"},
+    {"target": "mixture", "mixture": (0.5, 0.5)},
+    {"target": "vtrace", "correction": "vtrace", "c_bar": 2.0, "rho_bar": 2.0, "gae_lambda": 0.5},
+]
+
+
+@pytest.mark.parametrize("changes", USED, ids=lambda x: next(iter(x)))
+def test_an_option_that_is_used_is_welcome(changes):
+    recipe = make_recipe("a2c", "CartPole-v1", **changes)
+    assert {name: getattr(recipe, name) for name in changes} == changes
+
+
+def test_a_whole_recipe_is_changed_as_a_preset_is():
+    """A recipe of one's own may leave unused numbers anywhere; only what is asked for now must do something."""
+    recipe = Recipe(kl_coef=3.0)
+    assert change(recipe, gamma=0.5).kl_coef == 3.0
+    with pytest.raises(RecipeError, match="clip_range does nothing here"):
+        change(recipe, clip_range=0.1)
+
+
+@pytest.mark.parametrize("net", [8, (8,), [8], "8", np.int64(8), np.array([8])], ids=repr)
+def test_numbers_of_any_make_are_welcome(net):
+    recipe = make_recipe("a2c", "chain", net=net, gamma=np.float32(0.5), n_envs=np.int64(3), discounted=np.bool_(True))
+    assert recipe == make_recipe("a2c", "chain", net=(8,), gamma=0.5, n_envs=3, discounted=True)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert type(make_recipe("a2c", "chain", gamma=1).gamma) is float
+
+
+def test_lists_are_typed_with_their_own_separator():
+    assert make_recipe("a2c", "chain", net="8-16").net == make_recipe("a2c", "chain", net="8,16").net == (8, 16)
+    assert make_recipe("a2c", "chain", net="none").net == ()
+    mixed = make_recipe("a2c", "chain", target="mixture", mixture="-0.5,1.5e0")
+    assert mixed.mixture == (-0.5, 1.5)
 
 
 def test_unknown_names_are_explained():

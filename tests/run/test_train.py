@@ -1,7 +1,9 @@
 """The outer loop: exact resume, the ways to stop, own models and environments, many seeds in one program."""
 
+import json
 import os
 import signal
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -13,11 +15,12 @@ from safetensors.numpy import load_file
 
 import policygrad as pg
 from policygrad.models.distributions import Categorical
-from policygrad.run.record import read_metrics
+from policygrad.run.record import RunError, read_metrics
 from policygrad.types import Output
 
 WINDOWS = {"env": "chain", "algo": "a2c", "n_envs": 4, "n_steps": 5, "net": (8,), "total_timesteps": 400}
 EPISODES = {**WINDOWS, "env": "probe:memory", "algo": "reinforce-value", "max_episode_steps": 8}
+TINY = {"out": None, "eval_every": 0, "n_envs": 4, "n_steps": 5, "total_timesteps": 20}
 WATCH = {"log_every": 50, "eval_every": 100, "eval_episodes": 4, "tensorboard": False}
 
 
@@ -104,13 +107,29 @@ def test_a_good_enough_evaluation_ends_the_run(tmp_path):
     run = pg.train(**options, stop_reward=0.5, path=tmp_path / "run")
     assert run.env_steps.tolist() == [100] and run.finished
     assert run.best_reward.tolist() == [1.0] and run.summary()["mean"] == 1.0
-    assert pg.resume(tmp_path / "run").env_steps.tolist() == [100]
+    again = pg.resume(tmp_path / "run")
+    assert again.env_steps.tolist() == [100] and again.reached_stop
+    onwards = pg.resume(tmp_path / "run", stop_reward=None, tensorboard=False)
+    assert onwards.env_steps.tolist() == [400] and onwards.recipe.stop_reward is None
+
+
+def test_an_update_that_passes_several_marks_is_evaluated():
+    """Windows of 20 steps, which are no divisor of the intervals."""
+    run = pg.train(**WINDOWS, **{**WATCH, "log_every": 7, "eval_every": 50}, out=None)
+    measured = np.isfinite(run.history["eval/mean_reward"][:, 0])
+    assert run.history["time/total_timesteps"][measured, 0].tolist() == [60, 100, 160, 200, 260, 300, 360, 400]
 
 
 def test_a_callback_ends_the_run():
     rows = []
-    run = pg.train(**WINDOWS, **WATCH, out=None, callback=lambda row: rows.append(row) or len(rows) < 2)
+    run = pg.train(**WINDOWS, **WATCH, out=None, callback=lambda row: rows.append(row) or np.less(len(rows), 2))
     assert run.env_steps.tolist() == [100] and run.path is None
+    assert repr(run) == "<Run a2c on chain, 1 seed, 100 steps, in memory>"
+
+
+def test_a_callback_that_says_nothing_goes_on():
+    run = pg.train(**WINDOWS, **WATCH, out=None, callback=lambda row: None)
+    assert run.env_steps.tolist() == [400]
 
 
 class Linear(eqx.Module):
@@ -147,6 +166,56 @@ def test_an_own_model_learns(tmp_path):
     assert run.policy.predict(np.ones(1))[0] == 1
     again = pg.load(tmp_path / "run", env=run.env, model=model)
     np.testing.assert_array_equal(again.models[0].weight, weight)
+    with pytest.raises(RunError, match=r"an environment object, of the class Sees: load it in Python, with env=\.\.\."):
+        pg.load(tmp_path / "run", model=model)
+    for go_on in (pg.load, pg.resume):
+        with pytest.raises(pg.RecipeError, match=r"which no file can hold: pass it in Python, with model=\.\.\."):
+            go_on(tmp_path / "run", env=run.env)
+
+
+class Wrong(Linear):
+    """A model with one thing replaced: what ``fault`` returns for ``(output, carry)``."""
+
+    fault: Callable = eqx.field(static=True)
+
+    def __call__(self, input, carry):
+        return self.fault(*super().__call__(input, carry))
+
+
+class Forgetful(eqx.Module):
+    def __call__(self, input, carry):
+        return None
+
+
+BAD_MODELS = [
+    (7, "model is a int: give an eqx.Module, or a function key -> eqx.Module"),
+    (lambda key: 7, r"model\(key\) made a int: it must make an eqx.Module"),
+    (Forgetful(), "Forgetful has no method initial: write"),
+    (Linear(jnp.zeros((2, 3))), r"cannot be called with an observation of shape \(4,\): TypeError"),
+    (Linear(jnp.zeros((3, 4))), r"the model has 3 logits, and the action space is Discrete\(2\)"),
+    (lambda output, carry: output, "the model returned a Output: it must return"),
+    (lambda output, carry: (output.value, carry), "it must return"),
+    (lambda output, carry: (output._replace(distribution=jnp.zeros(2)), carry), "an array of shape"),
+    (lambda output, carry: (output._replace(value=jnp.zeros(1)), carry), r"it must be one number, of shape \(\)"),
+    (lambda output, carry: (output._replace(value=None), carry), "value is a NoneType: it must be one number"),
+    (lambda output, carry: (output, jnp.zeros(3)), "the model's carry changes its structure"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_MODELS, ids=[message[:30] for _, message in BAD_MODELS])
+def test_a_bad_model_is_one_sentence(tmp_path, bad, message):
+    model = Wrong(jnp.zeros((2, 4)), bad) if getattr(bad, "__code__", None) and bad.__code__.co_argcount == 2 else bad
+    with pytest.raises(pg.RecipeError, match=message) as error:
+        pg.train("CartPole-v1", "reinforce-togo", model=model, path=tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_an_own_model_leaves_nothing_to_the_options_of_ours():
+    for option in ({"net": (8,)}, {"activation": "relu"}, {"policy": "gru"}, {"normalize_obs": True}):
+        with pytest.raises(pg.RecipeError, match=f"{next(iter(option))} belongs to the built-in models"):
+            pg.train("CartPole-v1", "reinforce-togo", model=Linear(jnp.zeros((2, 4))), out=None, **option)
+    with pytest.raises(pg.RecipeError, match="pass it in Python, with model="):
+        pg.train("CartPole-v1", "a2c", policy="own", out=None)
 
 
 def test_many_seeds_are_the_runs_of_each_seed():
@@ -171,19 +240,55 @@ def test_evaluation_is_reproducible():
         pg.evaluate(run, "grid")
 
 
-def test_a_run_without_a_checkpoint_leaves_no_folder(tmp_path):
+def test_the_time_limit_of_training_is_that_of_evaluation():
+    """An episode of ``CartPole-v1`` lasts for 8 steps at least."""
+    run = pg.train("CartPole-v1", "a2c", **{**TINY, "net": (8,), "max_episode_steps": 4})
+    for env in ("gym:CartPole-v1", "CartPole-v1", run.env):
+        assert pg.evaluate(run, env, episodes=3).lengths.tolist() == [4, 4, 4]
+        assert run.evaluate(env, episodes=2)[0].lengths.tolist() == [4, 4]
+    assert pg.evaluate(run, "gym:CartPole-v1", episodes=2, max_episode_steps=6).lengths.tolist() == [6, 6]
+    assert pg.evaluate(run.policy, "gym:CartPole-v1", episodes=2).lengths.min() > 6
+
+
+def test_a_run_without_a_checkpoint_leaves_no_folder(tmp_path, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("before the first mark")
+
+    monkeypatch.setattr("policygrad.run.train.check_finite", fail)
+    with pytest.raises(RuntimeError, match="before the first mark"):
+        pg.train(**WINDOWS, **WATCH, path=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_callback_that_fails_loses_nothing(tmp_path):
     def fail(row):
         raise RuntimeError("my own callback")
 
     with pytest.raises(RuntimeError, match="my own callback"):
         pg.train(**WINDOWS, **WATCH, path=tmp_path / "run", callback=fail)
-    assert not (tmp_path / "run").exists()
+    assert pg.load(tmp_path / "run", checkpoint="last").env_steps.tolist() == [60]
 
 
 def test_a_resumed_run_keeps_its_recipe(tmp_path):
     pg.train(**WINDOWS, **WATCH, path=tmp_path / "run")
-    with pytest.raises(pg.RecipeError, match="gamma cannot change, only total_timesteps can"):
+    with pytest.raises(pg.RecipeError, match="gamma cannot change, only total_timesteps and stop_reward can"):
         pg.resume(tmp_path / "run", gamma=0.5)
     longer = pg.resume(tmp_path / "run", total_timesteps=500, tensorboard=False)
     assert longer.env_steps.tolist() == [500]
     assert pg.load(tmp_path / "run").recipe.total_timesteps == 500
+
+
+def test_an_edited_recipe_is_not_believed(tmp_path):
+    pg.train(**WINDOWS, **WATCH, path=tmp_path / "run")
+    file = tmp_path / "run" / "recipe.json"
+    recipe = json.loads(file.read_text())
+    file.write_text(json.dumps({**recipe, "gamma": 0.5}))
+    for go_on in (pg.load, pg.resume):
+        with pytest.raises(RunError, match=r"says gamma=0.5, and last.safetensors was trained with gamma=0.99"):
+            go_on(tmp_path / "run")
+    for nonsense in ("[1, 2]", "7", "null"):
+        file.write_text(nonsense)
+        with pytest.raises(RunError, match="is no JSON object; restore it"):
+            pg.load(tmp_path / "run")
+    file.write_text(json.dumps({**recipe, "total_timesteps": 300, "stop_reward": 9.0}))
+    assert pg.load(tmp_path / "run").recipe.stop_reward == 9.0

@@ -49,7 +49,8 @@ def report_of(run: Any, args: argparse.Namespace, evaluations: dict[str, list[An
         "run": str(run.path),
         "algo": run.recipe.algo,
         "env": args.env or run.recipe.env,
-        "checkpoint": args.checkpoint,
+        "checkpoint": checkpoint_of(run, args.checkpoint),
+        "max_episode_steps": run.recipe.max_episode_steps,
         "episodes": args.episodes,
         "seed": args.seed,
     }
@@ -57,6 +58,12 @@ def report_of(run: Any, args: argparse.Namespace, evaluations: dict[str, list[An
         rows = [{"seed": run.recipe.seed + i, **evaluation.to_dict()} for i, evaluation in enumerate(found)]
         report[mode] = {"seeds": rows, "over_seeds": summary([row["mean"] for row in rows])}
     return without_nan(report)
+
+
+def checkpoint_of(run: Any, asked: str) -> str:
+    """Which policy was played: without evaluations there is no best one."""
+    unknown = asked == "best" and any(math.isinf(reward) for reward in run.best_reward)
+    return "no evaluation: last" if unknown else asked
 
 
 def without_nan(value: Any) -> Any:
@@ -70,8 +77,10 @@ def without_nan(value: Any) -> Any:
 
 def table(report: dict[str, Any]) -> str:
     """One row per seed; with several seeds the mean and the interquartile mean over them."""
+    limit = report["max_episode_steps"]
+    cut = f", of at most {limit:,} steps" if limit else ""
     lines = [
-        "{run}: {algo}, {checkpoint} checkpoint, {episodes} episodes on {env}".format(**report),
+        "{run}: {algo}, {checkpoint} checkpoint, {episodes} episodes on {env}".format(**report) + cut,
         f"{'':<8}" + "".join(f"{mode + ' return':>14} {'95 % interval':<20}" for mode in MODES),
     ]
     rows = [report[mode]["seeds"] for mode in MODES]

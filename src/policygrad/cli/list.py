@@ -8,6 +8,7 @@ from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.train import option_name, shown
 from policygrad.envs import registry
 from policygrad.run.recipes import PRESETS
+from policygrad.run.tuned import TUNED
 
 GLUE = "\N{NO-BREAK SPACE}"
 HOW_TO_READ = "Each algorithm is another one with changes: the ladder. Options are those of `policygrad train`."
@@ -22,10 +23,10 @@ def main(argv: list[str]) -> int:
 def parser() -> Parser:
     made = Parser(
         prog="policygrad list",
-        usage="policygrad list [algorithms | envs | NAME]",
+        usage="policygrad list [algorithms | envs | recipes | NAME]",
         description="List the algorithms and environments, or describe one of them.",
     )
-    words = "algorithms, envs, or the name of one (default: both lists)"
+    words = "algorithms, envs, recipes, or the name of one (default: both lists)"
     made.add_argument("what", nargs="?", metavar="WHAT", default="all", help=words)
     return made
 
@@ -37,13 +38,25 @@ def listing(what: str) -> str:
         return algorithms()
     if what in ("envs", "environments"):
         return environments()
+    if what == "recipes":
+        return recipes()
     if what in PRESETS:
         return f"{algorithm(what)}\n\nTry: policygrad train CartPole-v1 --algo {what}"
     if what in registry.ENTRIES:
         return f"{registry.describe(what)}\n\nTry: policygrad train {what}"
-    near = get_close_matches(what, ["algorithms", "envs", *PRESETS, *registry.ENTRIES], n=1)
+    near = get_close_matches(what, ["algorithms", "envs", "recipes", *PRESETS, *registry.ENTRIES], n=1)
     hint = f": did you mean {near[0]}?" if near else "; `policygrad list` shows all"
     raise UsageError(f"there is no algorithm or environment {what!r}{hint}")
+
+
+def recipes() -> str:
+    """The tuned recipes: what `--recipe tuned` changes in a preset."""
+    lines = ["Tuned recipes: policygrad train ENV --algo NAME --recipe tuned", ""]
+    for (env, algo), found in TUNED.items():
+        changes = [typed(field, value) for field, value in found.changes.items()]
+        words = " ".join([f"{env} {algo}: {found.total_timesteps:,} steps", *changes]).replace(GLUE, " ")
+        lines.append(textwrap.fill(words, 110, subsequent_indent="      ", break_on_hyphens=False))
+    return "\n".join(lines)
 
 
 def algorithms() -> str:

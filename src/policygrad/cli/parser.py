@@ -1,6 +1,7 @@
 """argparse with the manners that we want: no abbreviations, no exits, and the nearest name for a typo."""
 
 import argparse
+import re
 import shutil
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=Formatter, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own takes -1e-3 and -0.5,1.5 for options
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The options in ``argv``; an unknown one is an error that names the nearest."""

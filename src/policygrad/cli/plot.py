@@ -47,11 +47,13 @@ def parser() -> Parser:
 
 def pool(directories: list[Any], key: str) -> tuple[list[list], list[dict[str, Any]]]:
     """The curves of every set of equal recipes, one per seed, and the recipe of each set (without its seeds)."""
+    from policygrad.run.recipes import Recipe
     from policygrad.run.record import SEED, read_metrics, seed_curves
 
     pools: dict[str, tuple[list, dict[str, Any], set[int]]] = {}
     for directory in directories:
-        recipe = {name: value for name, value in directory.read_recipe().items() if name not in SEEDS}
+        whole = Recipe.from_dict(directory.read_recipe()).to_dict()
+        recipe = {name: value for name, value in whole.items() if name not in SEEDS}
         metrics = read_metrics(directory.metrics)
         curves, _, seeds = pools.setdefault(json.dumps(recipe, sort_keys=True), ([], recipe, set()))
         twice = seeds & set(metrics[SEED].tolist())

@@ -11,8 +11,21 @@ from policygrad import __version__
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.progress import Progress
 from policygrad.cli.signals import importing
+from policygrad.cli.threads import spare_threads, spare_threads_of
 from policygrad.envs import registry
-from policygrad.run.recipes import PRESETS, Preset, Recipe, get_preset, hint_of, make_recipe
+from policygrad.run.recipes import (
+    LISTS,
+    PRESETS,
+    WORDS,
+    Hint,
+    Preset,
+    Recipe,
+    get_preset,
+    hint_of,
+    make_recipe,
+    read_numbers,
+)
+from policygrad.run.tuned import tuned
 
 GROUPS = {
     "what": "the run",
@@ -25,7 +38,7 @@ GROUPS = {
 }
 """Titles of the option groups, in order."""
 
-BESIDE_RESUME = ("resume", "total_timesteps", "no_tensorboard", "quiet")
+BESIDE_RESUME = ("resume", "total_timesteps", "stop_reward", "no_tensorboard", "quiet")
 """What may stand beside --resume: everything else is in the run's recipe."""
 
 
@@ -37,8 +50,10 @@ def main(argv: list[str]) -> int:
 def start(given: dict[str, Any]) -> int:
     """A new run. Options are checked, and the first line is printed, before JAX is imported."""
     changes = {name: value for name, value in given.items() if name in hints()}
-    recipe = make_recipe(given.get("algo", "a2c"), given.get("env", "CartPole-v1"), **changes)
+    make = tuned if given.get("recipe") == "tuned" else make_recipe
+    recipe = make(given.get("algo", "a2c"), given.get("env", "CartPole-v1"), **changes)
     registry.require_trainable(recipe.env)
+    spare_threads(recipe)
     say = teller(given)
     say(f"policygrad {__version__}: {recipe.algo} on {describe(recipe.env)}, {counted(recipe)}")
     with importing():
@@ -57,21 +72,29 @@ def resume(given: dict[str, Any]) -> int:
     refused = [name for name in given if name not in BESIDE_RESUME]
     if refused:
         shown = "ENV" if refused[0] == "env" else option_name(refused[0])
-        why = "a run keeps its recipe, and only --total-timesteps may be raised"
+        why = "a run keeps its recipe, and only --total-timesteps and --stop-reward may change"
         raise UsageError(f"{shown} cannot be given with --resume: {why}")
     say = teller(given)
     say(f"policygrad {__version__}: going on with {given['resume']}")
+    spare_threads_of(given["resume"])
     with importing():
         from policygrad.run import api
-    options = {name: given[name] for name in ("total_timesteps",) if name in given}
-    run = api.reopen(given["resume"], **options)
+    run = api.reopen(given["resume"], **{name: given[name] for name in api.CHANGEABLE if name in given})
     if run.finished:
-        say(f"{run.path} is finished, after {run.env_steps.min():,} steps: give a larger --total-timesteps to go on")
+        say(f"{run.path} is finished, after {run.env_steps.min():,} steps: {how_to_go_on(run)}")
         return 0
     steps = f"from step {run.env_steps.min():,} to {run.recipe.total_timesteps:,}"
     say(f"{run.recipe.algo} on {describe(run.recipe.env)}, {steps}")
     say("compiling ...")
     return proceed(run, given)
+
+
+def how_to_go_on(run: Any) -> str:
+    """Why a run is finished, and which option would change that."""
+    if run.env_steps.min() >= run.recipe.total_timesteps:
+        return "give a larger --total-timesteps to go on"
+    reached = f"stop_reward {run.recipe.stop_reward:g} was reached ({run.best_reward.min():.1f})"
+    return f"{reached}; give a higher --stop-reward, or none, to go on"
 
 
 def proceed(run: Any, given: dict[str, Any]) -> int:
@@ -144,7 +167,7 @@ def parser(preset: Preset) -> Parser:
     made = Parser(
         prog="policygrad train",
         usage="policygrad train [ENV] [--algo NAME] [options]\n"
-        "       policygrad train --resume RUN [--total-timesteps N]",
+        "       policygrad train --resume RUN [--total-timesteps N] [--stop-reward X]",
         description="Train a policy. Defaults below are those of "
         f"{preset.recipe.algo}: {preset.summary} ({preset.citation}).",
         argument_default=argparse.SUPPRESS,
@@ -153,6 +176,7 @@ def parser(preset: Preset) -> Parser:
     where = "an id (`policygrad list envs`), or your own: file.py:Class or module:Class (default: CartPole-v1)"
     option("env", nargs="?", metavar="ENV", help=where)
     option("--algo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: a2c)")
+    option("--recipe", choices=["tuned"], help="settings found for this environment (default: the preset's)")
     option("--resume", metavar="RUN", help="go on with this run, exactly where it was saved (default: a new run)")
     option("--out", metavar="DIR", help="make the run's folder DIR/ENV/ALGO-1, ALGO-2, ... (default: runs)")
     option("--path", metavar="DIR", help="make exactly this folder (default: one inside --out)")
@@ -172,18 +196,18 @@ def hints() -> list[str]:
 
 def add_option(group: Any, item: dataclasses.Field, default: Any) -> None:
     """One field of the recipe as an option."""
-    kind, optional = hint_of(item.name)
+    hint = hint_of(item.name)
     choices = item.metadata["choices"]
     words = item.metadata["help"].replace("%", "%%")
     notes = [" | ".join(choices)] if choices else []
     if "default:" not in words or default is not None:
         notes.append(f"default: {shown(default)}")
     words += f" ({'; '.join(notes)})" if notes else ""
-    if kind is bool:
+    if hint.kind is bool:
         group.add_argument(option_name(item.name), action=argparse.BooleanOptionalAction, help=words)
         return
-    metavar = {int: "N", float: "X", str: "NAME", tuple: "A-B"}[kind]
-    group.add_argument(option_name(item.name), type=reader(kind, optional), metavar=metavar, help=words)
+    metavar = {int: "A-B", float: "X,Y"}[hint.element] if hint.element else METAVARS[hint.kind]
+    group.add_argument(option_name(item.name), type=reader(hint), metavar=metavar, help=words)
 
 
 def option_name(field: str) -> str:
@@ -195,21 +219,21 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return "-".join(map(str, value)) or "none"
+        return ("-" if all(isinstance(x, int) for x in value) else ",").join(map(str, value)) or "none"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def reader(kind: type, optional: bool) -> Callable[[str], Any]:
+def reader(hint: Hint) -> Callable[[str], Any]:
     """``text -> value`` of an option. Ranges, choices and combinations are the recipe's to judge."""
 
     def read(text: str) -> Any:
-        if text.lower() == "none" and (optional or kind is tuple):
-            return () if kind is tuple else None
+        if text.lower() == "none" and hint.optional:
+            return None
         try:
-            return READERS[kind](text)
+            return read_numbers(text, hint.element) if hint.element else READERS[hint.kind](text)
         except ValueError:
-            wanted = {int: "a whole number", float: "a number", tuple: "numbers joined by '-', such as 64-64"}[kind]
-            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}{' or none' if optional else ''}") from None
+            wanted = LISTS[hint.element] if hint.element else WORDS[hint.kind]
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}{' or none' if hint.optional else ''}") from None
 
     return read
 
@@ -226,11 +250,6 @@ def whole(text: str) -> int:
         return int(number)
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """``64-64``, ``0.5-0.5`` or ``64,64``; whole numbers stay whole."""
-    parts = text.replace(",", "-").split("-")
-    return tuple(int(part) if part.isdigit() else float(part) for part in parts)
-
-
-READERS: dict[type, Callable[[str], Any]] = {int: whole, float: float, str: str, tuple: numbers}
+READERS: dict[type, Callable[[str], Any]] = {int: whole, float: float, str: str}
 """How the text of an option becomes a value of its type."""
+METAVARS = {int: "N", float: "X", str: "NAME"}

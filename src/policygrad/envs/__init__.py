@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         "policygrad.envs.lqr": ("LQR", "double_integrator", "exact_return", "optimal_gain"),
         "policygrad.envs.memory": ("Remember", "remember"),
         "policygrad.envs.probes": ("PROBES", "Probe"),
-        "policygrad.envs.registry": ("describe", "env_id", "is_host", "make", "names", "slug"),
+        "policygrad.envs.registry": ("describe", "env_id", "is_host", "make", "names"),
         "policygrad.envs.tabular": (
             "TabularMDP", "TabularState", "chain", "cliff", "grid", "random_mdp", "short_corridor",
             "short_corridor_value",

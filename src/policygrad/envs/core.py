@@ -112,8 +112,8 @@ def autoreset(env: Any, time_limit: int | None = None, *, finite_horizon: bool =
     """An endless stream of ``env``'s episodes, each cut (``truncated``, not ``terminated``) after ``time_limit`` steps.
 
     ``env`` is an :class:`Env`, of which ``draw`` may be missing. ``time_limit`` overrides its own. If an end and the
-    limit fall together it is an end. With ``finite_horizon`` the limit is part of the problem, as for a policy that sees
-    the time to go: it ends the episode.
+    limit fall together it is an end. With ``finite_horizon`` the limit is part of the problem, as for a policy that
+    sees the time to go: it ends the episode.
     """
     return Stream(env, env.time_limit if time_limit is None else time_limit, finite_horizon)
 

@@ -135,7 +135,8 @@ def make_vector(env: str | Callable[[], Any], num_envs: int, mode: str, kwargs: 
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(f"{env} needs a package that is not installed. {error}") from error
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        raise ValueError(f"Gymnasium knows no environment {env!r}.{did_you_mean(env, gymnasium.registry)}") from error
+        near = did_you_mean(env, gymnasium.registry, prefix="gym:")
+        raise ValueError(f"Gymnasium knows no environment {env!r}.{near}") from error
 
 
 def resets_in_same_step(vector: Any) -> bool:
@@ -177,8 +178,8 @@ def register_ale(name: str) -> None:
         raise ImportError(f"{name} needs the package ale-py, which is not installed: pip install ale-py") from error
 
 
-def did_you_mean(name: str, known: Any) -> str:
-    """`` Did you mean A, B?`` with the known names nearest to ``name``; empty if none is near."""
+def did_you_mean(name: str, known: Any, prefix: str = "") -> str:
+    """`` Did you mean A, B?`` with the known names nearest to ``name``, as one types them; empty if none is near."""
     by_lower = {other.lower(): other for other in known}
-    near = [by_lower[other] for other in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+    near = [prefix + by_lower[other] for other in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
     return f" Did you mean {', '.join(near)}?" if near else ""

@@ -110,7 +110,7 @@ def find(name: str) -> Entry:
 
     if gymnasium_has(name):
         raise ValueError(f"{name} has no pure-JAX twin, so it cannot be trained on. gym:{name} can be evaluated on.")
-    near = did_you_mean(name, [*ENTRIES, *gymnasium_ids()])
+    near = did_you_mean(name, ENTRIES) or did_you_mean(name, gymnasium_ids(), prefix=HOST_PREFIX)
     raise ValueError(f"There is no environment {name!r}.{near} `policygrad list` shows all names.")
 
 
@@ -260,14 +260,6 @@ def env_id(env: Any) -> str:
     if isinstance(env, type):
         return env.__name__
     return env.id if is_host(env) and hasattr(env, "id") else type(env).__name__
-
-
-def slug(name: str) -> str:
-    """A file name made of the id, legal on every system: only letters, digits, ``.``, ``_`` and ``-``, and no name that
-    Windows reserves."""
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-. ") or "env"
-    reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", clean, flags=re.IGNORECASE)
-    return f"env-{clean}" if reserved else clean
 
 
 def gymnasium_has(name: str) -> bool:

@@ -1,6 +1,7 @@
 """The library in three calls: :func:`train`, :func:`load`, :func:`evaluate`."""
 
 import os
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,19 @@ from policygrad.envs import registry
 from policygrad.envs.core import autoreset
 from policygrad.run import train as loop
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
-from policygrad.run.policy import Policy
+from policygrad.run.policy import Policy, check_model
 from policygrad.run.program import Program, make_program
-from policygrad.run.recipes import Recipe, RecipeError, make_recipe
-from policygrad.run.record import RunDirectory
+from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
+from policygrad.run.record import RunDirectory, RunError
 from policygrad.run.statistics import summary
+from policygrad.storage.checkpoint import read_recipe
 
 MAX_HOST_ENVS = 64
 """Host environments that are evaluated side by side."""
+CHANGEABLE = ("total_timesteps", "stop_reward")
+"""What a resumed run may change: neither can alter what was learned so far."""
+OF_BUILT_IN_MODELS = {item.name for item in fields(Recipe) if item.metadata["group"] == "model"} - {"remember"}
+"""Options that a model of one's own ignores. ``remember`` is about the observations."""
 
 
 class Run:
@@ -29,8 +35,9 @@ class Run:
         self._fit, self._env, self._checkpoint = fit, raw_env, checkpoint
 
     def __repr__(self) -> str:
-        what = f"{self.recipe.algo} on {self.recipe.env}, {self.recipe.seeds} seed(s)"
-        return f"<Run {what}, {int(self._fit.env_steps.min()):,} steps, path={str(self.path)!r}>"
+        recipe, seeds = self.recipe, "1 seed" if self.recipe.seeds == 1 else f"{self.recipe.seeds} seeds"
+        where = "in memory" if self.path is None else f"path={str(self.path)!r}"
+        return f"<Run {recipe.algo} on {recipe.env}, {seeds}, {int(self.env_steps.min()):,} steps, {where}>"
 
     @property
     def recipe(self) -> Recipe:
@@ -95,6 +102,11 @@ class Run:
         return self._fit.finished
 
     @property
+    def reached_stop(self) -> bool:
+        """Whether every seed has evaluated at least as high as ``stop_reward``."""
+        return loop.reached_stop(self._fit)
+
+    @property
     def env_steps(self) -> np.ndarray:
         """``[seeds]`` environment steps so far."""
         return self._fit.env_steps
@@ -116,9 +128,10 @@ class Run:
         self, env: Any = None, *, episodes: int = 100, deterministic: bool = True, seed: int = 1_000_003
     ) -> list[Evaluation]:
         """Evaluate every seed's policy: see :func:`evaluate`."""
-        made = self._env if env is None else make_for(env, episodes)
+        limit = self.recipe.max_episode_steps
+        made = self._env if env is None else make_for(env, episodes, limit)
         how: dict[str, Any] = {"episodes": episodes, "deterministic": deterministic, "seed": seed}
-        play = partial(evaluate, env=made, max_episode_steps=self.recipe.max_episode_steps, **how)
+        play = partial(evaluate, env=made, max_episode_steps=limit, **how)
         try:
             return [play(policy) for policy in self.policies]
         finally:
@@ -166,11 +179,11 @@ def train(
         path: exactly this folder instead; it must not exist.
         model: an own ``eqx.Module`` (every seed starts from it), or a function ``key -> eqx.Module``. It needs
             ``__call__(input, carry) -> (Output, carry)`` and ``initial() -> carry``.
-        callback: called with every log row; returning False ends the run.
+        callback: called with every log row; returning False ends the run, None goes on.
         options: any field of :class:`Recipe`.
 
     Raises:
-        RecipeError, ValueError: bad options, before anything is written.
+        RecipeError, ValueError: bad options or a bad model, before anything is written.
         TrainingDiverged: a non-finite reward or gradient.
         Interrupted: Ctrl-C; the state is saved.
     """
@@ -189,13 +202,11 @@ def begin(
     enable_compilation_cache()
     made = pure_env(env)
     name = env if isinstance(env, str) else registry.env_id(env)
-    if isinstance(algo, Recipe):
-        recipe = make_recipe(
-            algo.algo, name, **{**{k: v for k, v in algo.to_dict().items() if k not in ("algo", "env")}, **options}
-        )
-    else:
-        recipe = make_recipe(algo, name, **options)
-    fit = loop.start(make_program(recipe, made, model))
+    if model is not None:
+        refuse_model_options(options)
+        options["policy"] = "own"
+    recipe = change(algo, env=name, **options) if isinstance(algo, Recipe) else make_recipe(algo, name, **options)
+    fit = loop.start(program_of(recipe, made, model))
     if path is not None:
         fit.directory = RunDirectory.create_at(path)
     elif out is not None:
@@ -227,8 +238,8 @@ def resume(
 ) -> Run:
     """Go on where a run was last saved. The result is, bit for bit, that of a run that was never stopped.
 
-    ``total_timesteps`` may be raised; nothing else of the recipe can change what was learned so far, so nothing else
-    may change.
+    ``total_timesteps`` may be raised, and ``stop_reward`` changed (None: no such end): neither can alter what was
+    learned so far. Nothing else of the recipe may change.
     """
     run = reopen(path, env=env, model=model, **options)
     return proceed(run, callback=callback, tensorboard=tensorboard)
@@ -237,14 +248,16 @@ def resume(
 def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **options: Any) -> Run:
     """A run where it was last saved, or at its beginning if it was killed before that: the first half of
     :func:`resume`."""
-    refused = sorted(set(options) - {"total_timesteps"})
+    refused = sorted(set(options) - set(CHANGEABLE))
     if refused:
-        raise RecipeError(f"a resumed run keeps its recipe: {refused[0]} cannot change, only total_timesteps can")
+        raise RecipeError(
+            f"a resumed run keeps its recipe: {refused[0]} cannot change, only {' and '.join(CHANGEABLE)} can"
+        )
     enable_compilation_cache()
     directory = RunDirectory.open(path)
-    recipe = Recipe.from_dict({**directory.read_recipe(), **options})
-    made = pure_env(env if env is not None else recipe.env)
-    program = make_program(recipe, made, model)
+    recipe = replace(stored_recipe(directory), **options)
+    made = stored_env(recipe, env)
+    program = program_of(recipe, made, model)
     fit = loop.resume(program, directory) if directory.last.exists() else loop.start(program, directory)
     fit.history.extend(stored_history(directory, recipe, fit.env_steps))
     if not fit.finished:
@@ -267,11 +280,55 @@ def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpo
         raise RecipeError(f"unknown checkpoint {checkpoint!r}: choose best or last")
     enable_compilation_cache()
     directory = RunDirectory.open(path)
-    recipe = Recipe.from_dict(directory.read_recipe())
-    made = pure_env(env if env is not None else recipe.env)
-    fit = loop.resume(make_program(recipe, made, model), directory)
+    recipe = stored_recipe(directory)
+    made = stored_env(recipe, env)
+    fit = loop.resume(program_of(recipe, made, model), directory)
     fit.history.extend(stored_history(directory, recipe, fit.env_steps))
     return Run(fit, made, checkpoint=checkpoint)
+
+
+def stored_recipe(directory: RunDirectory) -> Recipe:
+    """The recipe of a run. ``recipe.json`` can be edited by anyone, so the checkpoints' own word is asked too."""
+    recipe = Recipe.from_dict(directory.read_recipe())
+    for file in (directory.last, directory.best):
+        trained = Recipe.from_dict(read_recipe(file)) if file.exists() else recipe
+        for name in (item.name for item in fields(Recipe) if item.name not in CHANGEABLE):
+            here, there = getattr(recipe, name), getattr(trained, name)
+            if here != there:
+                raise RunError(
+                    f"{directory.recipe} says {name}={here!r}, and {file.name} was trained with {name}={there!r}: "
+                    "put that back"
+                )
+    return recipe
+
+
+def stored_env(recipe: Recipe, env: Any) -> Any:
+    """The environment of a stored run. An object has left no more than the name of its class."""
+    if env is None and recipe.env.isidentifier() and recipe.env not in registry.ENTRIES:
+        raise RunError(
+            f"this run was trained on an environment object, of the class {recipe.env}: load it in Python, with env=..."
+        )
+    return pure_env(recipe.env if env is None else env)
+
+
+def program_of(recipe: Recipe, env: Any, model: Any) -> Program:
+    """The program of a recipe. A model of the user's own is there where the recipe says so, and is looked at first."""
+    if recipe.policy == "own" and model is None:
+        raise RecipeError(
+            "policy='own' is a model of your own, which no file can hold: pass it in Python, with model=..."
+        )
+    if recipe.policy != "own" and model is not None:
+        raise RecipeError(f"this run has the built-in model {recipe.policy!r}: drop model=")
+    if model is not None:
+        check_model(model, env, remembers=recipe.remembers)
+    return make_program(recipe, env, model)
+
+
+def refuse_model_options(options: dict[str, Any]) -> None:
+    """``model=`` comes with everything that these would choose."""
+    for name in options:
+        if name in OF_BUILT_IN_MODELS:
+            raise RecipeError(f"{name} belongs to the built-in models, and model= brings your own: drop one of the two")
 
 
 def stored_history(directory: RunDirectory, recipe: Recipe, until: np.ndarray) -> list[dict[str, Any]]:
@@ -305,13 +362,16 @@ def evaluate(
         policy: a :class:`Policy` or a :class:`Run`.
         env: an id (``gym:CartPole-v1`` is the real Gymnasium), or an environment.
         deterministic: the mode of π, or samples.
+        max_episode_steps: time limit in place of the environment's own; for a run, the one it was trained with. Host
+            environments that are made already keep theirs.
 
     Returns:
         returns and lengths, with ``mean`` and a 95 % bootstrap ``interval`` over episodes.
     """
     if isinstance(policy, Run):
-        policy = policy.policy
-    made = make_for(env, episodes)
+        limit = policy.recipe.max_episode_steps
+        policy, max_episode_steps = policy.policy, limit if max_episode_steps is None else max_episode_steps
+    made = make_for(env, episodes, max_episode_steps)
     require_same_spaces(policy, made)
     if not registry.is_host(made):
         from policygrad.envs.memory import remember
@@ -325,12 +385,16 @@ def evaluate(
             made.close()
 
 
-def make_for(env: Any, episodes: int) -> Any:
-    """The environment of an id, wide enough for so many episodes; an environment as it is."""
+def make_for(env: Any, episodes: int, max_episode_steps: int | None = None) -> Any:
+    """The environment of an id, wide enough for so many episodes; an environment as it is.
+
+    A pure environment gets its time limit from :func:`autoreset`, Gymnasium's get it here.
+    """
     if episodes < 1:
         raise RecipeError(f"episodes must be at least 1, not {episodes}")
     if isinstance(env, str) and registry.is_host(env):
-        return registry.make(env, num_envs=min(episodes, MAX_HOST_ENVS))
+        limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
+        return registry.make(env, num_envs=min(episodes, MAX_HOST_ENVS), **limit)
     return registry.make(env)
 
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from policygrad.envs.core import to_bounds
-from policygrad.envs.memory import flat
+from policygrad.envs.core import autoreset, to_bounds
+from policygrad.envs.memory import flat, remember
 from policygrad.models.actor_critic import initial_carry
-from policygrad.types import Input
+from policygrad.run.recipes import RecipeError
+from policygrad.types import Input, Output
 
 
 class PolicyState(NamedTuple):
@@ -84,7 +85,7 @@ class Policy:
             ``(action, state)``. Box actions lie inside the bounds of the space.
 
         Raises:
-            ValueError: an observation that does not fit the space.
+            ValueError: an observation that does not fit the space, or anything else of another number of environments.
         """
         obs = np.asarray(obs)
         single = self._is_single(obs.shape)
@@ -93,9 +94,13 @@ class Policy:
         if n not in self._begin:
             self._begin[n] = self._beginning(n)
         begin, no_start, no_reward = self._begin[n]
-        start = no_start if episode_start is None else np.asarray(episode_start, bool).reshape(n)
-        reward = no_reward if reward is None else np.asarray(reward, np.float64).reshape(n)
-        args = (self._leaves, obs, begin if state is None else state, start, reward)
+        if state is None:
+            state = begin
+        else:
+            require_state(state, n)
+        start = no_start if episode_start is None else one_each("episode_start", episode_start, bool, n)
+        reward = no_reward if reward is None else one_each("reward", reward, np.float64, n)
+        args = (self._leaves, obs, state, start, reward)
         if deterministic:
             action, state = self._greedy(*args)
         else:
@@ -124,6 +129,25 @@ class Policy:
             np.zeros(n, bool),
             np.zeros(n),
         )
+
+
+def require_state(state: Any, n: int) -> None:
+    """``state`` is what the last call returned, for as many environments as now."""
+    if not isinstance(state, PolicyState):
+        raise ValueError(f"state is a {type(state).__name__}: pass the state that the last call returned, or None")
+    if len(state.time) != n:
+        raise ValueError(
+            f"the state is that of {len(state.time)} environments and the observation that of {n}: "
+            "pass all of them at every call, or state=None to begin anew"
+        )
+
+
+def one_each(name: str, values: Any, dtype: type, n: int) -> np.ndarray:
+    """``[n]``; one number will do for one environment."""
+    array: np.ndarray = np.asarray(values, dtype)
+    if array.shape != (n,) and not (array.shape == () and n == 1):
+        raise ValueError(f"{name} has shape {array.shape}: give one for each of the {n} environments, ({n},)")
+    return array.reshape(n)
 
 
 def _act(
@@ -173,3 +197,81 @@ def cast(x: Any) -> Any:
     """Floats in JAX's default precision, whole numbers as int32."""
     x = jnp.asarray(x)
     return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x.astype(jnp.zeros(()).dtype)
+
+
+# A model of the user's own, looked at before anything is compiled: what does not fit is one sentence.
+
+
+def check_model(model: Any, env: Any, *, remembers: bool = False) -> None:
+    """Evaluate ``model`` once on ``env``'s first observation, abstractly: no number is computed.
+
+    Args:
+        model: an ``eqx.Module``, or a function ``key -> eqx.Module``.
+        env: a pure environment.
+        remembers: observations hold the last action and reward.
+
+    Raises:
+        RecipeError: what is missing, or of another type or shape than it must be.
+    """
+    if not (callable(model) or isinstance(model, eqx.Module)):
+        raise RecipeError(f"model is a {type(model).__name__}: give an eqx.Module, or a function key -> eqx.Module")
+    stream = autoreset(remember(env) if remembers else env)
+    key = jax.random.key(0)
+    now = jax.eval_shape(lambda key: stream.reset(stream.draw(key, ())[1]), key)
+
+    def look(key: Any, obs: Any, time: Any) -> None:
+        made: Any = model if isinstance(model, eqx.Module) else model(key)
+        check_members(made)
+        carry = made.initial()
+        check_answer(made(Input(obs, time, time == 0), carry), carry, env.action_space)
+
+    try:
+        jax.eval_shape(look, key, now.obs, now.time)
+    except RecipeError:
+        raise
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "no message")
+        raise RecipeError(
+            f"the model cannot be called with an observation of shape {jnp.shape(now.obs)}: "
+            f"{type(error).__name__}: {said}"
+        ) from error
+
+
+def check_members(model: Any) -> None:
+    name = type(model).__name__
+    if not isinstance(model, eqx.Module):
+        raise RecipeError(f"model(key) made a {name}: it must make an eqx.Module")
+    if not callable(getattr(model, "initial", None)):
+        raise RecipeError(f"{name} has no method initial: write initial() -> carry, None for a model without memory")
+    if not callable(model):
+        raise RecipeError(f"{name} cannot be called: write __call__(input, carry) -> (Output, carry)")
+
+
+def check_answer(answer: Any, carry: Any, action_space: spaces.Space) -> None:
+    """``(Output, carry)``: a distribution of one action, a value that is one number, and a carry like the last one."""
+    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], Output):
+        raise RecipeError(f"the model returned {told(answer)}: it must return (Output, carry)")
+    output, after = answer
+    if not hasattr(output.distribution, "log_prob"):
+        raise RecipeError(
+            f"the model's distribution is {told(output.distribution)}: "
+            "make it one of policygrad.models.distributions, such as Categorical"
+        )
+    mode = output.distribution.mode()
+    if jnp.shape(mode) != action_space.shape:
+        raise RecipeError(f"the model's actions have shape {jnp.shape(mode)}, and the action space is {action_space}")
+    logits = getattr(output.distribution, "logits", None)
+    if isinstance(action_space, spaces.Discrete) and logits is not None and logits.shape[-1] != action_space.n:
+        raise RecipeError(f"the model has {logits.shape[-1]} logits, and the action space is {action_space}")
+    if not isinstance(output.value, jax.Array | np.ndarray | np.generic | float | int) or jnp.shape(output.value) != ():
+        raise RecipeError(f"the model's value is {told(output.value)}: it must be one number, of shape ()")
+    before, after = (jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree) for tree in (carry, after))
+    if before != after:
+        raise RecipeError("the model's carry changes its structure, shapes or dtypes: return it as initial() makes it")
+
+
+def told(value: Any) -> str:
+    """What something is, in a word or two."""
+    if isinstance(value, jax.Array):
+        return f"an array of shape {value.shape}"
+    return f"{len(value)} values" if type(value) is tuple else f"a {type(value).__name__}"

@@ -22,7 +22,6 @@ from policygrad.random import standard, unrolled
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.types import Finished, Trajectory
 
-
 QUICK = {"xla_backend_optimization_level": 0}
 """How a program that runs once is compiled: three times faster."""
 
@@ -95,7 +94,7 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
 
 
 def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Callable[[Array], Any]:
-    """``key -> model``; ``horizon`` is the T of a time-to-go policy, which makes the limit an end: see ``autoreset``."""
+    """``key -> model``. ``horizon`` is the T of a time-to-go policy."""
     if isinstance(model, eqx.Module):
         return lambda key: model
     if model is not None:

@@ -6,9 +6,9 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from policygrad.ladder.names import (
     BASELINES,
@@ -25,7 +25,7 @@ from policygrad.ladder.names import (
 if TYPE_CHECKING:
     from policygrad.ladder.psi import Psi
 
-POLICIES = ("mlp", "tabular", "gru")
+POLICIES = ("mlp", "tabular", "gru", "own")
 COLLECTS = ("window", "episodes")
 SURROGATES = ("score", "ratio", "clipped", "kl-penalty")
 TARGET_COPIES = ("none", "periodic", "polyak")
@@ -86,7 +86,7 @@ class Recipe:
     c_bar: float = option(1.0, "clip of the trace coefficients of vtrace", "ladder", low=0)
     constant: float = option(0.0, "b of the baseline 'constant'", "ladder")
     mixture: tuple[float, ...] = option(
-        (1.0,), "weights w_1-w_2-… of the k-step returns of the target 'mixture'", "ladder"
+        (1.0,), "weights w_1,w_2,… of the k-step returns of the target 'mixture'", "ladder"
     )
 
     # the critic
@@ -124,7 +124,7 @@ class Recipe:
     n_steps: int = option(5, "steps of each environment per update (windows)", "collecting", low=1)
 
     # the model
-    policy: str = option("mlp", "mlp, tabular softmax, or gru (memory)", "model", POLICIES)
+    policy: str = option("mlp", "mlp, tabular softmax, gru (memory); own: the model= of Python", "model", POLICIES)
     net: tuple[int, ...] = option((64, 64), "hidden layers, such as 256-256", "model", low=1)
     activation: str = option("tanh", "activation", "model", ACTIVATIONS)
     shared_torso: bool = option(False, "one network with two heads instead of two networks", "model")
@@ -151,7 +151,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            check_field(item, getattr(self, item.name), hint_of(item.name))
+            hint = hint_of(item.name)
+            value = plain(item.name, getattr(self, item.name), hint)
+            check_field(item, value, hint)
+            object.__setattr__(self, item.name, value)  # the class is frozen
         check_together(self)
 
     @property
@@ -197,48 +200,87 @@ class Recipe:
         unknown = sorted(set(values) - names)
         if unknown:
             raise RecipeError(f"the recipe has an option that this version does not know: {unknown[0]!r}")
-        plain: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
-        return cls(**plain)
+        return cls(**values)
 
 
 HINTS: dict[str, Any] = typing.get_type_hints(Recipe)
 
 
-def hint_of(name: str) -> tuple[type, bool]:
-    """``(type, optional)`` of a field: int, float, bool, str or tuple."""
+class Hint(NamedTuple):
+    """The type of a field: int, float, bool, str, or a tuple of ``element``."""
+
+    kind: type
+    optional: bool
+    element: type | None
+
+
+def hint_of(name: str) -> Hint:
     hint = HINTS[name]
     args = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kind = next(arg for arg in args if arg is not type(None))
-    return typing.get_origin(kind) or kind, type(None) in args
+    element = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+    return Hint(typing.get_origin(kind) or kind, type(None) in args, element)
 
 
-def check_field(item: dataclasses.Field, value: Any, hint: tuple[type, bool]) -> None:
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+LISTS = {int: "whole numbers joined by '-', such as 64-64", float: "numbers joined by ',', such as 0.5,0.5"}
+"""What a value must be, in words: one of its type, or a list of them."""
+
+
+def plain(name: str, value: Any, hint: Hint) -> Any:
+    """The value in Python's own types: NumPy's are welcome, and for a tuple any list, one number, or text."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if hint.element is None:
+        return plain_number(value, hint.kind)
+    if isinstance(value, str):
+        try:
+            return read_numbers(value, hint.element)
+        except ValueError:
+            raise RecipeError(f"{name} must be {LISTS[hint.element]}, not {value!r}") from None
+    parts = value if isinstance(value, list | tuple | range) else (value,)
+    return tuple(plain_number(part, hint.element) for part in parts)
+
+
+def plain_number(value: Any, kind: type) -> Any:
+    """``value``, as a float where a float is wanted and it is a number."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def read_numbers(text: str, element: type) -> tuple[Any, ...]:
+    """``64-64`` or ``64,64`` for whole numbers; ``-0.5,1.5e-3`` for any (a ``-`` is a sign there); ``none``.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text.lower() in ("none", ""):
+        return ()
+    parts = text.replace("-", ",").split(",") if element is int else text.split(",")
+    return tuple(element(part) for part in parts)
+
+
+def check_field(item: dataclasses.Field, value: Any, hint: Hint) -> None:
     """One field: its type, its choices, its bounds."""
-    kind, optional = hint
-    if value is None and optional:
+    if value is None and hint.optional:
         return
-    name = item.name
-    fits = (
-        isinstance(value, int | float) and not isinstance(value, bool)
-        if kind is float
-        else isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    )
-    if not fits:
-        words = {
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-            str: "a word",
-            tuple: "a list of numbers",
-        }
-        raise RecipeError(f"{name} must be {words[kind]}, not {value!r}")
+    name, values = item.name, value if hint.element else (value,)
+    for one in values:
+        if not is_a(one, hint.element or hint.kind):
+            wanted = LISTS[hint.element] if hint.element else WORDS[hint.kind]
+            raise RecipeError(f"{name} must be {wanted}, not {one!r}")
     if item.metadata["choices"] and value not in item.metadata["choices"]:
         near = difflib.get_close_matches(str(value), item.metadata["choices"], n=1)
         hint_text = f"did you mean {near[0]!r}? " if near else ""
         raise RecipeError(f"unknown {name} {value!r}: {hint_text}choose one of {', '.join(item.metadata['choices'])}")
-    for number in value if kind is tuple else (value,):
+    for number in values:
         if isinstance(number, int | float) and not isinstance(number, bool):
             check_number(name, number, item.metadata.get("low"), item.metadata.get("high"))
+
+
+def is_a(value: Any, kind: type) -> bool:
+    """``isinstance``, but true and false are no numbers."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def check_number(name: str, number: float, low: float | None, high: float | None) -> None:
@@ -313,6 +355,10 @@ def check_together(recipe: Recipe) -> None:
         (gru and not r.net, "a gru policy needs at least one hidden size: net 64"),
         (tabular and r.shared_torso, "policy='tabular' has no network to share: drop shared_torso"),
         (tabular and r.normalize_obs, "normalize_obs changes nothing in a table: drop it"),
+        (
+            r.stop_reward is not None and r.eval_every == 0,
+            "stop_reward is compared with evaluations, and eval_every=0 makes none: drop one of the two",
+        ),
     )
     for broken, message in rules:
         if broken:
@@ -383,13 +429,13 @@ preset(
 preset(
     "actor-critic", "reinforce-value", "Konda & Tsitsiklis (2000); Sutton & Barto (2018), §13.5",
     "the TD(0) error of a learned critic with a target copy",
-    target="td0", critic_target="td0", target_copy="periodic", target_every=10,
-    collect="window", n_envs=16, n_steps=16, per="step", learning_rate=1e-3,
+    target="td0", critic_target="td0", target_copy="periodic", target_every=20,
+    collect="window", n_envs=8, n_steps=16, per="step", learning_rate=1e-3, max_grad_norm=0.5,
 )
 preset(
     "a2c", "actor-critic", "Mnih et al. (2016)", "n-step returns to the window's end, the field's defaults",
-    target="n_step", critic_target="n_step", target_copy="none", n_envs=8, n_steps=5,
-    optimizer="rmsprop-tf", learning_rate=7e-4, opt_eps=1e-5, max_grad_norm=0.5,
+    target="n_step", critic_target="n_step", target_copy="none", n_steps=5,
+    optimizer="rmsprop-tf", learning_rate=7e-4, opt_eps=1e-5,
 )
 preset(
     "a2c-gae", "a2c", "Schulman et al. (2016)", "generalised advantage estimation",
@@ -416,19 +462,48 @@ def get_preset(algo: str) -> Preset:
     return PRESETS[algo]
 
 
+USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
+    "constant": (lambda r: r.baseline == "constant", "baseline=constant"),
+    "mixture": (lambda r: r.target == "mixture", "target=mixture"),
+    "n_step": (lambda r: "n_step" in (r.target, r.critic_target), "target=n_step or critic_target=n_step"),
+    "gae_lambda": (
+        lambda r: bool({r.target, r.critic_target} & {"lambda_return", "vtrace"}),
+        "target=lambda_return or critic_target=lambda_return (or vtrace)",
+    ),
+    "rho_bar": (
+        lambda r: r.correction in ("truncated", "vtrace") or r.critic_target == "vtrace",
+        "correction=truncated or vtrace",
+    ),
+    "c_bar": (lambda r: "vtrace" in (r.target, r.critic_target), "target=vtrace or critic_target=vtrace"),
+    "vf_coef": (lambda r: r.critic_target is not None, "a critic_target"),
+    "target_every": (lambda r: r.target_copy == "periodic", "target_copy=periodic"),
+    "target_tau": (lambda r: r.target_copy == "polyak", "target_copy=polyak"),
+    "clip_range": (lambda r: r.surrogate == "clipped", "surrogate=clipped"),
+    "kl_coef": (lambda r: r.surrogate == "kl-penalty", "surrogate=kl-penalty"),
+}
+"""Options that belong to another one: ``field -> (whether it is used, what would use it)``."""
+
+
 def make_recipe(algo: str, env: str, **changes: Any) -> Recipe:
     """A preset with changes.
 
     Raises:
-        RecipeError: unknown preset or option (with the nearest name), or options that do not fit.
+        RecipeError: unknown preset or option (with the nearest name), options that do not fit, or one that would do
+            nothing.
     """
-    base = get_preset(algo).recipe
+    return change(get_preset(algo).recipe, env=env, **changes)
+
+
+def change(recipe: Recipe, **changes: Any) -> Recipe:
+    """:func:`dataclasses.replace` as a user needs it: every change must be known, and must change something."""
     names = [item.name for item in fields(Recipe)]
     for name in changes:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             raise RecipeError(f"unknown option {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-    for name, value in changes.items():
-        if isinstance(value, list):
-            changes[name] = tuple(value)
-    return replace(base, env=env, **changes)
+    changed = replace(recipe, **changes)
+    for name in USED_IF.keys() & changes.keys():
+        used, owner = USED_IF[name]
+        if not used(changed) and getattr(changed, name) != getattr(recipe, name):
+            raise RecipeError(f"{name} does nothing here: it needs {owner}; set that, or drop {name}")
+    return changed

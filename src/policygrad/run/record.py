@@ -125,11 +125,14 @@ class RunDirectory:
 
     def read_recipe(self) -> dict:
         try:
-            return json.loads(self.recipe.read_text(encoding="utf-8"))
-        except ValueError as error:
+            recipe = json.loads(self.recipe.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise RunError(
                 f"{self.recipe} is not valid JSON ({error}); restore it from a checkpoint's recipe"
             ) from error
+        if not isinstance(recipe, dict):
+            raise RunError(f"{self.recipe} is no JSON object; restore it from a checkpoint's recipe")
+        return recipe
 
 
 def slug(name: str) -> str:

@@ -24,7 +24,7 @@ MAX_LOG_EVERY = 250_000
 """Longest log interval that is chosen by itself, in environment steps: a signal is answered at the next mark."""
 Callback = Callable[[dict[str, Any]], Any]
 """Called with every log row (numbers, or one per seed as ``[seeds]``); returning False ends the run, as in
-Stable-Baselines3."""
+Stable-Baselines3. None goes on. Where it raises, the state is saved first."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -172,7 +172,7 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
             row["time/fps"] = (int(run.env_steps.sum()) - done) / max(now - clock, 1e-9)
             clock, done = now, int(run.env_steps.sum())
             run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
-            due = eval_every and (run.finished or mark % eval_every == 0)
+            due = eval_every and (run.finished or crossed(before, run.env_steps, eval_every))
             if due:
                 row["eval/mean_reward"] = evaluate(run.state)
                 if run.best.offer(run.state.learner.params, row["eval/mean_reward"], run.env_steps):
@@ -181,7 +181,7 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
             if writer is not None:
                 writer.write(row, run.env_steps, where=run.env_steps > before)
             run.history.append({"time/total_timesteps": run.env_steps, **row})
-            if callback is not None and callback(run.history[-1]) is False:
+            if callback is not None and not goes_on(run, callback):
                 run.finished = True
             if run.finished or due or stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
                 run.save()
@@ -191,6 +191,21 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
     finally:
         if writer is not None:
             writer.close()
+
+
+def crossed(before: np.ndarray, after: np.ndarray, every: int) -> bool:
+    """Whether the slowest seed has passed a multiple of ``every``; one update may pass several."""
+    return int(after.min()) // every > int(before.min()) // every
+
+
+def goes_on(run: Fit, callback: Callback) -> bool:
+    """What the callback answers to the last row."""
+    try:
+        answer = callback(run.history[-1])
+        return answer is None or bool(answer)
+    except BaseException:
+        run.save()
+        raise
 
 
 def reached_stop(run: Fit) -> bool:

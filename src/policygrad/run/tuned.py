@@ -49,7 +49,10 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("CartPole-v1", "ppo"): Tuned(500_000),
     ("Acrobot-v1", "a2c"): Tuned(500_000, ACROBOT, "more environments, larger steps that shrink to zero"),
     ("Acrobot-v1", "a2c-gae"): Tuned(500_000, ACROBOT, "as a2c"),
-    ("Pendulum-v1", "a2c-gae"): Tuned(1_000_000, {**PENDULUM, "gae_lambda": 0.9}, "a short horizon, normalised scales, a wide start"),
+    ("Pendulum-v1", "a2c"): Tuned(1_000_000, PENDULUM, "as a2c-gae"),
+    ("Pendulum-v1", "a2c-gae"): Tuned(
+        1_000_000, {**PENDULUM, "gae_lambda": 0.9}, "a short horizon, normalised scales, a wide start"
+    ),
 }
 """``(environment, algorithm)``: its settings."""
 
