@@ -22,7 +22,7 @@ demo: setup  ## train, evaluate on the real Gymnasium, climb the ladder, draw it
 	@$(BIN)/python examples/demo.py
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 test-all: setup  ## the tests and the learning tests (an hour)
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -47,8 +47,11 @@ def assert_same_run(one, other):
         np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
-@pytest.mark.parametrize("kind", [WINDOWS, EPISODES], ids=["windows", "episodes"])
+@pytest.mark.parametrize(
+    ("kind", "seeds"),
+    [(WINDOWS, 1), (WINDOWS, 2), (EPISODES, 1), pytest.param(EPISODES, 2, marks=pytest.mark.slow)],
+    ids=["windows-1", "windows-2", "episodes-1", "episodes-2"],
+)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, kind, seeds):
     whole = pg.train(**kind, **WATCH, seeds=seeds, path=tmp_path / "whole")
     with pytest.raises(pg.Interrupted, match="saved in") as stopped:

@@ -22,7 +22,7 @@ TARGETS: Mapping[str, Any] = {
     "td0": lambda steps, psi: targets.n_step_return(steps, 1),
     "n_step": lambda steps, psi: targets.n_step_return(steps, psi.n),
     "lambda_return": lambda steps, psi: targets.lambda_return(steps, psi.lam),
-    "mixture": lambda steps, psi: targets.mixture(steps, psi.weights),
+    "mixture": lambda steps, psi: targets.mixture(steps, jnp.asarray(psi.weights, steps.reward.dtype)),
     "vtrace": lambda steps, psi: targets.vtrace(steps, psi.lam, psi.rho_bar, psi.c_bar),
     "per_decision": lambda steps, psi: targets.per_decision(steps),
 }

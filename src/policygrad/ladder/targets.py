@@ -71,7 +71,7 @@ def mixture(steps: Steps, weights: Float[Array, "n"]) -> Float[Array, "T *B"]:
         return (one_step(steps, ret), total + weight * ret), None
 
     first = one_step(steps, None)
-    return jax.lax.scan(add, (first, jnp.zeros_like(first)), jnp.asarray(weights, first.dtype))[0][1]
+    return jax.lax.scan(add, (first, jnp.zeros_like(first)), weights)[0][1]
 
 
 def vtrace_value(
