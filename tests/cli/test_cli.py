@@ -359,7 +359,7 @@ def test_a_closed_pipe_is_quiet():
 
 def test_tuned_recipes(cli):
     code, out, _ = cli("list", "recipes")
-    assert code == 0 and "Pendulum-v1 a2c-gae: 1,000,000 steps" in out and "--gae-lambda 0.9" in out
+    assert code == 0 and "Pendulum-v1 a2c-gae: 1,000,000 steps" in out and "--gae-lambda 0.95" in out
     code, _, error = cli("train", "Acrobot-v1", "--algo", "ppo", "--recipe", "tuned")
     assert code == 2 and "no tuned recipe of ppo on Acrobot-v1" in error
 
