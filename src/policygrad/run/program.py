@@ -88,9 +88,14 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
         collector = window_collector(stream, recipe.n_envs, recipe.n_steps)
     init, update = initializer(learner, collector), updater(learner, collector)
     if recipe.seeds > 1:
-        init, update = jax.vmap(init), jax.vmap(update)
+        init, update = one_by_one(init), jax.vmap(update)
     advance = advancer(update, freeze=recipe.collect == "episodes")
     return Program(recipe, env, stream, learner, collector, jax.jit(init, compiler_options=QUICK), jax.jit(advance))
+
+
+def one_by_one(init: Callable[[Array], RunState]) -> Callable[[Array], RunState]:
+    """Seeds in turn: the batched QR of orthogonal weights was seen to wait for ever on a machine of two cores."""
+    return lambda keys: jax.lax.map(init, keys)
 
 
 def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Callable[[Array], Any]:
