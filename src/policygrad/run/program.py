@@ -94,7 +94,7 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
 
 
 def one_by_one(init: Callable[[Array], RunState]) -> Callable[[Array], RunState]:
-    """Seeds in turn: the batched QR of orthogonal weights was seen to wait for ever on a machine of two cores."""
+    """Seeds in turn: under ``vmap``, which batches the QR of orthogonal weights, a start was seen to wait for ever."""
     return lambda keys: jax.lax.map(init, keys)
 
 
