@@ -17,14 +17,23 @@ ACTIVATIONS: Mapping[str, Callable] = {
 }
 
 
+def orthogonal(key: Array, shape: tuple[int, int]) -> Float[Array, "o i"]:
+    """A random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+
+    Under ``vmap`` the matrices are drawn in turn: a *batch* of QR decompositions loses work in XLA's thread pool on the
+    CPU and then waits for ever (seen with jaxlib 0.10.2, two threads, in three starts of four).
+    """
+    return jax.custom_batching.sequential_vmap(lambda k: jax.nn.initializers.orthogonal()(k, shape))(key)
+
+
 class Linear(eqx.Module):
-    """y = Wx + b, with W orthogonal times ``scale`` and b zero (Saxe et al. 2014)."""
+    """y = Wx + b, with W orthogonal times ``scale`` and b zero."""
 
     weight: Float[Array, "o i"]
     bias: Float[Array, "o"]
 
     def __init__(self, size_in: int, size_out: int, *, scale: float = 1.0, key: Array):
-        self.weight = jax.nn.initializers.orthogonal(scale)(key, (size_out, size_in))
+        self.weight = scale * orthogonal(key, (size_out, size_in))
         self.bias = jnp.zeros(size_out)
 
     def __call__(self, x: Float[Array, "i"]) -> Float[Array, "o"]:

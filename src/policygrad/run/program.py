@@ -88,14 +88,9 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
         collector = window_collector(stream, recipe.n_envs, recipe.n_steps)
     init, update = initializer(learner, collector), updater(learner, collector)
     if recipe.seeds > 1:
-        init, update = one_by_one(init), jax.vmap(update)
+        init, update = jax.vmap(init), jax.vmap(update)
     advance = advancer(update, freeze=recipe.collect == "episodes")
     return Program(recipe, env, stream, learner, collector, jax.jit(init, compiler_options=QUICK), jax.jit(advance))
-
-
-def one_by_one(init: Callable[[Array], RunState]) -> Callable[[Array], RunState]:
-    """Seeds in turn: under ``vmap``, which batches the QR of orthogonal weights, a start was seen to wait for ever."""
-    return lambda keys: jax.lax.map(init, keys)
 
 
 def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Callable[[Array], Any]:
