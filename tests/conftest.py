@@ -11,6 +11,8 @@ from jaxtyping import install_import_hook
 LADDER = [f"policygrad.ladder.{name}" for name in ("recursion", "targets", "baselines", "corrections")]
 install_import_hook([*LADDER, "policygrad.learn.gradient"], "beartype.beartype")  # shapes are checked in tests alone
 
+jax.config.update("jax_num_cpu_devices", 2)  # several seeds are shared out, on a machine with one core too
+
 CACHE = os.environ.setdefault("POLICYGRAD_CACHE", str(Path(__file__).parents[1] / ".jax_cache"))
 
 if CACHE != "off":

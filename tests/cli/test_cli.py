@@ -362,20 +362,3 @@ def test_tuned_recipes(cli):
     assert code == 0 and "Pendulum-v1 a2c-gae: 1,000,000 steps" in out and "--gae-lambda 0.95" in out
     code, _, error = cli("train", "Acrobot-v1", "--algo", "ppo", "--recipe", "tuned")
     assert code == 2 and "no tuned recipe of ppo on Acrobot-v1" in error
-
-
-def test_a_small_window_gets_one_thread(monkeypatch, tmp_path):
-    from policygrad.cli.threads import spare_threads, spare_threads_of
-    from policygrad.run.recipes import make_recipe
-
-    def threads(algo, **changes):
-        monkeypatch.setenv("PJRT_NPROC", "")
-        monkeypatch.delenv("PJRT_NPROC")
-        spare_threads(make_recipe(algo, "CartPole-v1", **changes))
-        return os.environ.get("PJRT_NPROC")
-
-    assert threads("a2c") == "1" and threads("a2c", n_envs=2048) is None and threads("reinforce") is None
-    monkeypatch.setenv("PJRT_NPROC", "2")
-    spare_threads_of(str(tmp_path / "nothing"))
-    spare_threads(make_recipe("a2c", "CartPole-v1"))
-    assert os.environ["PJRT_NPROC"] == "2"

@@ -14,6 +14,7 @@ from policygrad.envs.core import autoreset
 from policygrad.run import train as loop
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
 from policygrad.run.policy import Policy, check_model
+from policygrad.run.devices import one_device_per_core
 from policygrad.run.program import Program, make_program
 from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
 from policygrad.run.record import RunDirectory, RunError
@@ -321,6 +322,7 @@ def program_of(recipe: Recipe, env: Any, model: Any) -> Program:
         raise RecipeError(f"this run has the built-in model {recipe.policy!r}: drop model=")
     if model is not None:
         check_model(model, env, remembers=recipe.remembers)
+    one_device_per_core(recipe)
     return make_program(recipe, env, model)
 
 

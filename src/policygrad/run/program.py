@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int, PyTree
 
 from policygrad.collect.xla import Collector, episode_collector, window_collector
@@ -19,11 +22,14 @@ from policygrad.learn.gradient import Clipped, KLPenalty, Ratio, Score
 from policygrad.learn.learner import Hyper, Learner, LearnerState, make_learner
 from policygrad.models.actor_critic import make_model
 from policygrad.random import standard, unrolled
+from policygrad.run.devices import is_small, shares
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.types import Finished, Trajectory
 
 QUICK = {"xla_backend_optimization_level": 0}
 """How a program that runs once is compiled: three times faster."""
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
+"""For small windows: their matrix products are too small to be handed around."""
 
 
 class RunState(NamedTuple):
@@ -57,9 +63,8 @@ class Program:
     """``(state, steps) -> state``: update until every seed has learned from at least ``steps`` environment steps."""
 
     def model(self, state: RunState, seed: int = 0) -> Any:
-        """The model of one seed."""
-        learner = state.learner if self.recipe.seeds == 1 else jax.tree.map(lambda x: x[seed], state.learner)
-        return self.learner.model(learner)
+        """The model of one seed, on one device."""
+        return self.learner.model(one_seed(self.recipe, state.learner, seed))
 
 
 def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
@@ -90,7 +95,39 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
     if recipe.seeds > 1:
         init, update = jax.vmap(init), jax.vmap(update)
     advance = advancer(update, freeze=recipe.collect == "episodes")
-    return Program(recipe, env, stream, learner, collector, jax.jit(init, compiler_options=QUICK), jax.jit(advance))
+    return Program(
+        recipe,
+        env,
+        stream,
+        learner,
+        collector,
+        compiled(init, recipe, P("seed"), options=QUICK),
+        compiled(advance, recipe, P("seed"), P(), options=ONE_THREAD if is_small(recipe) else {}),
+    )
+
+
+def compiled(function: Callable, recipe: Recipe, *specs: P, options: dict[str, Any]) -> Callable:
+    """A function of all seeds as an XLA program. Where there are several devices, each computes its share of the seeds
+    with no word to the others.
+
+    Args:
+        specs: for each argument ``P("seed")`` (a leading axis of seeds in every leaf) or ``P()`` (the same for all).
+            Every leaf of the result has the axis.
+    """
+    n = shares(recipe.seeds, len(jax.devices()))
+    if n == 1:
+        return jax.jit(function, compiler_options=options)
+    mesh = Mesh(np.array(jax.devices()[:n]), ("seed",))
+    placed = tuple(NamedSharding(mesh, spec) for spec in specs)
+    shared = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("seed"), check_vma=False)
+    return jax.jit(shared, in_shardings=placed, compiler_options=options)
+
+
+def one_seed(recipe: Recipe, tree: PyTree, seed: int) -> PyTree:
+    """One seed's share of a state, or of a part of it, on the first device."""
+    if recipe.seeds == 1:
+        return tree
+    return jax.tree.map(lambda x: jax.device_put(x[seed], jax.devices()[0]), tree)
 
 
 def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Callable[[Array], Any]:
@@ -222,11 +259,14 @@ def select(flag: Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(flag.reshape(*flag.shape, *[1] * (a.ndim - flag.ndim)), a, b), new, old)
 
 
-def means(stats: Stats) -> dict[str, Array]:
+def means(stats: Stats) -> dict[str, np.ndarray]:
     """The log row of some updates: means, NaN where nothing was seen."""
-    per = lambda x, n: jnp.where(n > 0, x / jnp.maximum(n, 1), jnp.nan)  # noqa: E731
+    sums = {name: np.asarray(x) for name, x in jax.device_get(stats).items()}
+
+    def per(total: np.ndarray, n: np.ndarray) -> np.ndarray:
+        return np.where(n > 0, total / np.maximum(n, 1), np.float32(np.nan))
+
     rollout = {
-        f"rollout/ep_{name}_mean": per(stats[key], stats["episodes"])
-        for name, key in (("rew", "ret"), ("len", "length"))
+        f"rollout/ep_{name}_mean": per(sums[key], sums["episodes"]) for name, key in (("rew", "ret"), ("len", "length"))
     }
-    return rollout | {name: per(x, stats["updates"]) for name, x in stats.items() if name.startswith("train/")}
+    return rollout | {name: per(x, sums["updates"]) for name, x in sums.items() if name.startswith("train/")}

@@ -32,6 +32,7 @@ from policygrad.storage.checkpoint import write_atomically
 STEP, SEED = "time/total_timesteps", "seed"
 MAX_SEED_EVENTS = 32
 """With more seeds than this TensorBoard gets their mean alone: a file per seed would exhaust the open files."""
+FLUSH_SECONDS = 1.0
 RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lpt") for i in range(10)}
 """Names that Windows keeps for devices."""
 
@@ -265,7 +266,10 @@ class MetricsWriter:
 
 
 class _EventFile:
-    """One TensorBoard file, written without threads: one event holds all scalars of a step, and is flushed."""
+    """One TensorBoard file, written without threads: one event holds all scalars of a step.
+
+    It reaches the disk at least every ``FLUSH_SECONDS`` seconds of writing: tensorboardX syncs the disk at each flush.
+    """
 
     def __init__(self, folder: Path, purge_step: int | None) -> None:
         from tensorboardX.event_file_writer import EventsWriter
@@ -278,6 +282,7 @@ class _EventFile:
         if purge_step is not None:
             self._writer.write_event(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
         self._writer.flush()
+        self._flushed = -FLUSH_SECONDS
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
         from tensorboardX.proto.event_pb2 import Event
@@ -285,7 +290,9 @@ class _EventFile:
 
         values = [Summary.Value(tag=key, simple_value=value) for key, value in scalars.items()]
         self._writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-        self._writer.flush()
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
 
     def close(self) -> None:
         self._writer.close()

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from policygrad.run.evaluate import episode_returns
-from policygrad.run.program import Program, RunState, means
+from policygrad.run.program import Program, RunState, compiled, means, one_seed
 from policygrad.run.record import MetricsWriter, RunDirectory
 from policygrad.storage import checkpoint
 
@@ -165,7 +166,7 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
             before = run.env_steps
             mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
             state, stats = run.program.advance(run.state, jnp.int32(mark))
-            row: dict[str, Any] = {name: np.asarray(x).reshape(seeds) for name, x in means(stats).items()}
+            row: dict[str, Any] = {name: x.reshape(seeds) for name, x in means(stats).items()}
             check_finite(run, state)
             run.state = state
             now = time.monotonic()
@@ -253,7 +254,7 @@ def make_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
         )
 
     keys = seed_keys(recipe.seed, recipe.seeds)
-    evaluate = jax.jit(one if recipe.seeds == 1 else jax.vmap(one))
+    evaluate = compiled(one if recipe.seeds == 1 else jax.vmap(one), recipe, *[P("seed")] * 3, options={})
     return lambda state: np.asarray(evaluate(state.learner, keys, state.env_steps)).reshape(-1)
 
 
@@ -292,15 +293,9 @@ def interruptible() -> Iterator[Stop]:
 
 def best_model(run: Fit, seed: int = 0) -> Any:
     """The best model of one seed; the last one where there was no evaluation."""
-    params = run.best.params if np.isfinite(run.best.reward[seed]) else run.state.learner.params
-    if run.program.recipe.seeds > 1:
-        params = jax.tree.map(lambda x: x[seed], params)
-    return run.program.learner.model(first_seed(run)._replace(params=params))
-
-
-def first_seed(run: Fit) -> Any:
-    learner = run.state.learner
-    return learner if run.program.recipe.seeds == 1 else jax.tree.map(lambda x: x[0], learner)
+    recipe, state = run.program.recipe, run.state.learner
+    params = run.best.params if np.isfinite(run.best.reward[seed]) else state.params
+    return run.program.learner.model(one_seed(recipe, state._replace(params=params), seed))
 
 
 __all__ = ["Best", "Fit", "Interrupted", "TrainingDiverged", "best_model", "fit", "resume", "start"]
