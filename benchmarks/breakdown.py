@@ -9,16 +9,16 @@ bookkeeping. It may be negative, where XLA fuses what was timed apart. One JSON 
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
+from common import add_training, set_threads
+
 
 def main() -> None:
     args = parse_args()
-    if args.threads:
-        os.environ["PJRT_NPROC"] = str(args.threads)
+    set_threads(args)
     print(json.dumps(vars(args) | breakdown(args)))
 
 
@@ -124,13 +124,10 @@ def best(call: Callable[[], Any], repeat: int) -> float:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training(parser)
     add = parser.add_argument
-    add("--algo", default="a2c")
-    add("--n-envs", type=int, help="default: the preset's")
-    add("--n-steps", type=int, help="default: the preset's")
     add("--iterations", type=int, default=2_000, help="passes of a loop")
     add("--repeat", type=int, default=3, help="loops, of which the quickest counts")
-    add("--threads", type=int, default=0, help="XLA's threads; 0: one for each core")
     return parser.parse_args()
 
 

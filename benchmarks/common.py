@@ -117,3 +117,18 @@ def seeds_of(text: str) -> list[int]:
 def progress(words: str) -> None:
     """A line for whoever waits; the tables go to standard output."""
     print(words, file=sys.stderr, flush=True)
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that trains once."""
+    add = parser.add_argument
+    add("--algo", default="a2c")
+    add("--n-envs", type=int, help="default: the preset's")
+    add("--n-steps", type=int, help="default: the preset's")
+    add("--threads", type=int, default=0, help="XLA's threads; 0: one for each core")
+
+
+def set_threads(args: argparse.Namespace) -> None:
+    """XLA reads this once, when it makes its thread pool: call it before JAX computes anything."""
+    if args.threads:
+        os.environ["PJRT_NPROC"] = str(args.threads)

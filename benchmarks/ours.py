@@ -9,11 +9,12 @@ One JSON line goes to standard output. With several seeds the rate is their tota
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from common import add_training, set_threads
 
 WARM_ROWS = 2
 """Log rows before the clock starts."""
@@ -21,8 +22,7 @@ WARM_ROWS = 2
 
 def main() -> None:
     args = parse_args()
-    if args.threads:
-        os.environ["PJRT_NPROC"] = str(args.threads)  # read once, when XLA makes its thread pool
+    set_threads(args)
     print(json.dumps(vars(args) | training_speed(args)))
 
 
@@ -55,14 +55,11 @@ def training_speed(args: argparse.Namespace) -> dict[str, Any]:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training(parser)
     add = parser.add_argument
-    add("--algo", default="a2c")
-    add("--n-envs", type=int, help="default: the preset's")
-    add("--n-steps", type=int, help="default: the preset's")
     add("--timesteps", type=int, default=1_000_000, help="budget of each seed")
     add("--seeds", type=int, default=1, help="runs in one program")
     add("--seed", type=int, default=0)
-    add("--threads", type=int, default=0, help="XLA's threads; 0: one for each core")
     return parser.parse_args()
 
 

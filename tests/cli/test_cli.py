@@ -1,7 +1,6 @@
 """The command line as a user meets it: help, typos, exit codes, signals, and what each verb prints."""
 
 import json
-import os
 import signal
 import subprocess
 import sys

@@ -53,7 +53,7 @@ def test_shared_out_seeds_learn_what_they_learn_on_one_device():
     assert len(jax.devices()) == 2
     run = pg.train(**SMALL)
     assert len(run._fit.state.env_steps.sharding.device_set) == 2
-    code = f"""
+    code = """
 import json, sys, jax, policygrad as pg
 run = pg.train(**json.loads(sys.argv[1]))
 assert len(jax.devices()) == 1

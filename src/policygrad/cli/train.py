@@ -11,8 +11,8 @@ from policygrad import __version__
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.progress import Progress
 from policygrad.cli.signals import importing
-from policygrad.run.devices import spare_threads, spare_threads_of
 from policygrad.envs import registry
+from policygrad.run.devices import spare_threads, spare_threads_of
 from policygrad.run.recipes import (
     LISTS,
     PRESETS,

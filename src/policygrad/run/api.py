@@ -12,9 +12,9 @@ import numpy as np
 from policygrad.envs import registry
 from policygrad.envs.core import autoreset
 from policygrad.run import train as loop
+from policygrad.run.devices import one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
 from policygrad.run.policy import Policy, check_model
-from policygrad.run.devices import one_device_per_core
 from policygrad.run.program import Program, make_program
 from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
 from policygrad.run.record import RunDirectory, RunError

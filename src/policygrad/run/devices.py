@@ -39,7 +39,7 @@ def one_device_per_core(recipe: Recipe) -> None:
     """Several seeds: a CPU device for each core, unless XLA has started or ``JAX_NUM_CPU_DEVICES`` says otherwise."""
     import jax
 
-    if recipe.seeds == 1 or jax.config.jax_num_cpu_devices > 0:
+    if recipe.seeds == 1 or getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
         return
     try:
         jax.config.update("jax_num_cpu_devices", shares(recipe.seeds, cores()))

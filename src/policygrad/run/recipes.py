@@ -463,6 +463,9 @@ def get_preset(algo: str) -> Preset:
 
 
 USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
+    "n_steps": (lambda r: r.collect == "window", "collect=window"),
+    "net": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
+    "activation": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
     "constant": (lambda r: r.baseline == "constant", "baseline=constant"),
     "mixture": (lambda r: r.target == "mixture", "target=mixture"),
     "n_step": (lambda r: "n_step" in (r.target, r.critic_target), "target=n_step or critic_target=n_step"),
