@@ -17,7 +17,7 @@ LADDER = {
 }
 
 
-def main(a2c_steps: int = 500_000, ladder_steps: int = 150_000, seeds: int = 8, out: str | Path = "runs") -> None:
+def main(a2c_steps: int = 500_000, ladder_steps: int = 80_000, seeds: int = 8, out: str | Path = "runs") -> None:
     start = time.perf_counter()
     print(f"1. a2c on CartPole-v1, {a2c_steps:,} steps", flush=True)
     run = pg.train("CartPole-v1", "a2c", total_timesteps=a2c_steps, out=out)
@@ -27,8 +27,9 @@ def main(a2c_steps: int = 500_000, ladder_steps: int = 150_000, seeds: int = 8, 
         f"   real Gymnasium, 100 episodes, greedy: {real.mean:.1f} (95 % interval {low:.1f} to {high:.1f})", flush=True
     )
 
-    print(f"2. the ladder, {seeds} seeds each, {ladder_steps:,} steps a seed", flush=True)
-    common = {"seeds": seeds, "total_timesteps": ladder_steps, "eval_every": 0, "tensorboard": False, "out": out}
+    print(f"2. the ladder, {seeds} seeds each, {ladder_steps:,} steps a seed, episodes of at most 200", flush=True)
+    common = {"seeds": seeds, "total_timesteps": ladder_steps, "max_episode_steps": 200}
+    common |= {"eval_every": 0, "tensorboard": False, "out": out}
     curves = {}
     for name, (algo, changes) in LADDER.items():
         rung = pg.train("CartPole-v1", algo, **common, **changes)
@@ -40,7 +41,7 @@ def main(a2c_steps: int = 500_000, ladder_steps: int = 150_000, seeds: int = 8, 
         )
 
     picture = Path(out) / "ladder.png"
-    learning_curves(curves, picture, title="The ladder on CartPole-v1", small_multiples=True)
+    learning_curves(curves, picture, title="The ladder on CartPole-v1, episodes of at most 200 steps", small_multiples=True)
     print(f"""
 Made in {time.perf_counter() - start:.0f} s:
    {picture}   every rung's learning curves, {seeds} seeds, mean and each

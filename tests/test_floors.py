@@ -11,6 +11,7 @@ ROOT = Path(policygrad.__path__[0])
 FLOORS = {
     "lazy": 1,
     "random": 1,
+    "spaces": 1,
     "types": 1,
     "envs": 2,
     "models": 2,
