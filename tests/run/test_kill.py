@@ -96,8 +96,8 @@ def test_killed_from_outside(whole, tmp_path):
     ("count", "when", "files"),
     [
         (1, "half", []),
-        (2, "half", ["best.safetensors"]),
-        (3, "after", ["best.safetensors", "last.safetensors"]),
+        pytest.param(2, "half", ["best.safetensors"], marks=pytest.mark.slow),
+        pytest.param(3, "after", ["best.safetensors", "last.safetensors"], marks=pytest.mark.slow),
         (4, "half", ["best.safetensors", "last.safetensors"]),
     ],
     ids=["before the first checkpoint", "while saving the first", "after saving one", "while saving a later one"],

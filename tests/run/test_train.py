@@ -49,8 +49,13 @@ def assert_same_run(one, other):
 
 @pytest.mark.parametrize(
     ("kind", "seeds"),
-    [(WINDOWS, 1), (WINDOWS, 2), (EPISODES, 1), pytest.param(EPISODES, 2, marks=pytest.mark.slow)],
-    ids=["windows-1", "windows-2", "episodes-1", "episodes-2"],
+    [
+        (WINDOWS, 1),
+        (EPISODES, 1),
+        pytest.param(WINDOWS, 2, marks=pytest.mark.slow),
+        pytest.param(EPISODES, 2, marks=pytest.mark.slow),
+    ],
+    ids=["windows-1", "episodes-1", "windows-2", "episodes-2"],
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, kind, seeds):
     whole = pg.train(**kind, **WATCH, seeds=seeds, path=tmp_path / "whole")
