@@ -108,8 +108,10 @@ def identity(recipe: Recipe) -> Row:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Twelve hexadecimal digits; the seeds do not count."""
-    values = {name: value for name, value in recipe.to_dict().items() if name not in ("seed", "seeds")}
+    """Twelve hexadecimal digits of what differs from a recipe's defaults, so that a new option leaves old rows as they
+    are; the seeds do not count."""
+    default = Recipe().to_dict() | {"seed": recipe.seed, "seeds": recipe.seeds}
+    values = {name: value for name, value in recipe.to_dict().items() if value != default[name]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

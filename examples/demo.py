@@ -41,7 +41,9 @@ def main(a2c_steps: int = 500_000, ladder_steps: int = 80_000, seeds: int = 8, o
         )
 
     picture = Path(out) / "ladder.png"
-    learning_curves(curves, picture, title="The ladder on CartPole-v1, episodes of at most 200 steps", small_multiples=True)
+    learning_curves(
+        curves, picture, title="The ladder on CartPole-v1, episodes of at most 200 steps", small_multiples=True
+    )
     print(f"""
 Made in {time.perf_counter() - start:.0f} s:
    {picture}   every rung's learning curves, {seeds} seeds, mean and each

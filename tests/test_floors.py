@@ -9,10 +9,10 @@ import policygrad
 
 ROOT = Path(policygrad.__path__[0])
 FLOORS = {
+    "types": 0,
     "lazy": 1,
     "random": 1,
     "spaces": 1,
-    "types": 1,
     "envs": 2,
     "models": 2,
     "ladder": 2,

@@ -29,7 +29,7 @@ _HOME = {
         "gradient_samples", "make_learner", "policy_gradient", "steps_from", "surrogate",
     ),
     "policygrad.models": ("ActorCritic", "Categorical", "DiagGaussian", "TanhGaussian", "make_model", "unroll"),
-    "policygrad.types": ("Finished", "Input", "Output", "Steps", "Trajectory"),
+    "policygrad.types": ("Finished", "Input", "Output", "MaskedObs", "Steps", "Trajectory"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

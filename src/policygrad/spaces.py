@@ -13,6 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array, Float
 
+from policygrad.types import MaskedObs
+
 SUPPORTED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict, spaces.Tuple)
 FIXES = {
     "Text": "turn the text into numbers of a fixed shape (token ids in a MultiDiscrete, an embedding in a Box)",
@@ -125,6 +127,58 @@ def width(space: spaces.Space) -> int:
     return sum(one(part) for part in parts(space))
 
 
-def is_image(space: spaces.Space) -> bool:
-    """A Box of bytes with three axes: pixels."""
-    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+def channel_axis(space: spaces.Space) -> int | None:
+    """The axis of a picture's channels: 0 or 2, whichever is shorter than both others. None: it is no picture."""
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3:
+        return None
+    first, middle, last = space.shape
+    if last < min(first, middle):
+        return 2
+    return 0 if first < min(middle, last) else None
+
+
+class StaticSpace:
+    """A space as a static field of a module: spaces can be compared, but have no hash of their own."""
+
+    def __init__(self, space: spaces.Space):
+        self.space = space
+        self._hash = hash(repr(space))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StaticSpace) and self.space == other.space
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return repr(self.space)
+
+
+# Observations that say which actions are valid
+
+MASK_KEY = "action_mask"
+"""The key of a Dict observation that holds the mask."""
+
+
+def masked(space: spaces.Space, obs: Any, key: str = MASK_KEY) -> Any:
+    """``MaskedObs`` of a Dict's element, batched or not, in which ``key`` is the mask; any other element as it is."""
+    if not has_mask(space, key):
+        return obs
+    return MaskedObs({name: x for name, x in obs.items() if name != key}, np.asarray(obs[key], bool))
+
+
+def without(space: Any, key: str = MASK_KEY) -> spaces.Space:
+    """The space of :func:`masked`'s observations: a Dict without ``key``; any other space as it is."""
+    if not has_mask(space, key):
+        return space
+    return spaces.Dict({name: part for name, part in space.spaces.items() if name != key})
+
+
+def has_mask(space: Any, key: str = MASK_KEY) -> bool:
+    """Whether the observations are Dicts with a mask, and something beside it."""
+    return isinstance(space, spaces.Dict) and key in space.spaces and len(space.spaces) > 1
+
+
+def unmasked(obs: Any) -> tuple[Any, Any]:
+    """``(obs, mask)`` of a ``MaskedObs``; the mask is None where every action is valid."""
+    return (obs.obs, obs.mask) if isinstance(obs, MaskedObs) else (obs, None)

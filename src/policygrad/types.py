@@ -13,6 +13,19 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 
+class MaskedObs(NamedTuple):
+    """An observation together with the actions that are valid there.
+
+    An environment whose actions can be invalid shows this in place of its observation. Its ``observation_space`` stays
+    that of ``obs``. The encoder looks at ``obs`` alone; the actor gives invalid actions probability zero.
+    """
+
+    obs: PyTree[Array]
+    mask: Any
+    """Bool ``[k]``, True where the action is valid: an entry for each action of a Discrete, those of all parts in a row
+    for a MultiDiscrete."""
+
+
 class Input(NamedTuple):
     """What a policy sees at one step."""
 

@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from policygrad.envs import EnvError, check_env
 from policygrad.envs.core import Env
+from policygrad.types import MaskedObs
 
 
 class Good(Env):
@@ -61,11 +62,18 @@ BROKEN = {
     "no spaces": ({"action_space": property()}, "it has no action_space"),
     "not a space": ({"observation_space": 4}, "observation_space is of type int, not a Gymnasium space"),
     "unsupported space": (
-        {"action_space": spaces.MultiBinary(2)},
-        r"action_space is MultiBinary\(2\), which is not supp",
+        {"action_space": spaces.Dict({"word": spaces.Text(2)})},
+        "action_space holds a Text, which is not supp",
     ),
     "counts from one": ({"action_space": spaces.Discrete(2, start=1)}, "action_space counts from 1"),
-    "integer box": ({"observation_space": spaces.Box(0, 255, (2,), np.uint8)}, "Use a Box of floats"),
+    "integer box": ({"observation_space": spaces.Box(0, 255, (2,), np.int16)}, "Use a Box of floats"),
+    "byte actions": ({"action_space": spaces.Box(0, 255, (2,), np.uint8)}, "Use a Box of floats"),
+    "no dict": ({"observation_space": spaces.Dict({"x": Good.observation_space})}, "with the keys a .*has .'x'"),
+    "no tuple": ({"observation_space": spaces.Tuple([Good.observation_space])}, "Return a tuple of 1"),
+    "mask of numbers": (
+        {"reset": lambda self, noise: (jnp.zeros(2), MaskedObs(jnp.zeros(2), jnp.ones(2)))},
+        "a mask of dtype float32",
+    ),
     "no axis": ({"observation_space": spaces.Box(0.0, 1.0, ())}, "with at least one axis"),
     "no step": ({"step": None}, "it has no method step"),
     "time limit zero": ({"time_limit": 0}, "time_limit is 0"),
@@ -151,3 +159,22 @@ def test_an_endless_episode_is_a_warning():
     env = type("Endless", (Good,), {"time_limit": None})()
     (warning,) = check_env(env, steps=50)
     assert "no episode ended within 50 random steps" in warning
+
+
+def test_nested_spaces_and_masks_pass():
+    class Nested(Good):
+        observation_space = spaces.Dict({"x": Good.observation_space, "n": spaces.Tuple([spaces.MultiBinary(2)])})
+        action_space = spaces.Dict({"a": spaces.MultiDiscrete([2, 3]), "b": spaces.Box(-1.0, 1.0, (1,))})
+
+        def show(self, state):
+            return MaskedObs({"x": state, "n": (jnp.ones(2, jnp.int32),)}, jnp.ones(5, bool))
+
+        def reset(self, noise):
+            state, obs = Good.reset(self, noise)
+            return state, self.show(obs)
+
+        def step(self, noise, state, action):
+            state, obs, reward, terminated = Good.step(self, noise, state, action["a"])
+            return state, self.show(obs), reward, terminated
+
+    assert check_env(Nested(), steps=50) == []

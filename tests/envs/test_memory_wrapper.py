@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from gymnasium import spaces
 
 from policygrad.envs import CartPole, Pendulum, autoreset, chain, remember
 from policygrad.envs.core import Env
+from policygrad.types import MaskedObs
 
 
 def test_a_discrete_action_enters_as_its_one_hot():
@@ -44,11 +44,36 @@ def test_a_box_action_enters_as_the_environment_received_it():
 
 
 class Picture(Env):
-    observation_space = spaces.Box(0.0, 1.0, (4, 4))
-    action_space = spaces.Discrete(2)
+    """A picture beside a number, and two things to do."""
+
+    observation_space = spaces.Dict({"see": spaces.Box(0, 255, (4, 4, 1), np.uint8), "x": spaces.Box(-1.0, 1.0, (1,))})
+    action_space = spaces.Tuple([spaces.Discrete(2), spaces.Box(-1.0, 1.0, (1,))])
     time_limit = 1
 
+    def reset(self, noise):
+        obs = {"see": jnp.zeros((4, 4, 1), jnp.uint8), "x": jnp.ones(1)}
+        return jnp.zeros(()), MaskedObs(obs, jnp.ones(2, bool)) if self.masks else obs
 
-def test_a_picture_is_refused():
-    with pytest.raises(ValueError, match=r"observation space is Box.*must be Discrete or a 1-D Box"):
-        remember(Picture())
+    def step(self, noise, state, action):
+        return state, self.reset(noise)[1], jnp.asarray(0.5), jnp.zeros((), bool)
+
+    def __init__(self, masks=False):
+        self.masks = masks
+
+
+def test_structured_observations_stand_beside_the_memory():
+    env = remember(Picture())
+    noise = env.draw(jax.random.key(0), ())
+    state, first = env.reset(noise)
+    assert first["obs"]["see"].dtype == jnp.uint8
+    assert first["action"].tolist() == [0, 0, 0] and first["reward"] == 0
+    _, second, _, _ = env.step(noise, state, (jnp.asarray(1), jnp.asarray([0.25])))
+    assert second["action"].tolist() == [0, 1, 0.25] and second["reward"] == 0.5
+    assert env.observation_space.contains(jax.tree.map(np.asarray, second))
+
+
+def test_a_mask_stays_outside():
+    env = remember(Picture(masks=True))
+    _, shown = env.reset(env.draw(jax.random.key(0), ()))
+    assert isinstance(shown, MaskedObs) and set(shown.obs) == {"obs", "action", "reward"}
+    assert shown.mask.shape == (2,)

@@ -80,7 +80,7 @@ def test_gaussian_bandit(m, log_std):
 
     model = filled(eqx.filter_eval_shape(make, jax.random.key(0)), 0)
     model = eqx.tree_at(
-        lambda x: (x.actor.head.last.rows, x.actor.log_std), model, (jnp.full((1, 1), m), jnp.full(1, log_std))
+        lambda x: (x.actor.head.last.rows, x.actor.family.log_std), model, (jnp.full((1, 1), m), jnp.full(1, log_std))
     )
     nodes, probability = np.polynomial.hermite_e.hermegauss(12)
     probability, std = probability / probability.sum(), np.exp(log_std)
@@ -91,7 +91,7 @@ def test_gaussian_bandit(m, log_std):
     )
     for baseline, extra in ((0.0, m**2 / std**2 + 2 * m**2), (m, 0.0)):
         grads = gradient_samples(model, trajectory, jnp.asarray(action - baseline))
-        samples = np.stack([np.ravel(grads.actor.head.last.rows), np.ravel(grads.actor.log_std)])
+        samples = np.stack([np.ravel(grads.actor.head.last.rows), np.ravel(grads.actor.family.log_std)])
         np.testing.assert_allclose(samples @ probability, [1, 0], atol=1e-12)
         np.testing.assert_allclose((samples**2).sum(0) @ probability - 1, 2 + 10 * std**2 + extra, rtol=1e-12)
 

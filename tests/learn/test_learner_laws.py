@@ -146,3 +146,19 @@ def test_one_epoch_of_minibatches_passes_over_every_row_once(window, per):
     norm = max(np.abs(x).max() for x in jax.tree.leaves(one))
     assert norm > 1e-6
     jax.tree.map(lambda a, b: np.testing.assert_allclose(2 * a, b, atol=0.02 * norm), one, two)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_gradient_in_parts_is_the_whole_gradient(window, normalized):
+    """Parts hold unequal numbers of valid rows; their means are weighed by them."""
+    options = {"kind": Clipped(0.2), "hyper": HYPER, "per": "step", "critic_target": "lambda_return"}
+    options |= {"normalize_advantage": normalized, "n_epochs": 2}  # so that divergence and clipping are measured too
+    trajectory = window[1]
+    trajectory = trajectory._replace(mask=trajectory.mask.at[1:3, 0].set(False))
+
+    def found(rows):
+        learner = make_learner(make, Psi("lambda_return", "value", lam=0.8), gradient_rows=rows, **options)
+        state = learner.init(jax.random.key(0))
+        return jax.jit(lambda: learner.grad(state, learner.weigh(state, trajectory), jax.random.key(1)))()
+
+    close(found(None), found(3))

@@ -40,32 +40,48 @@ def test_equal_shares(seeds, devices, share):
 def test_devices_that_are_there_stay():
     jax.devices()
     before = jax.config.jax_num_cpu_devices
-    one_device_per_core(make_recipe("a2c", "CartPole-v1", seeds=64))
+    one_device_per_core()
     assert jax.config.jax_num_cpu_devices == before and len(jax.devices()) == before
 
 
-def learned(run):
-    return [np.asarray(leaf, float).tolist() for leaf in jax.tree.leaves(run._fit.best.params)]
+def learned(fit):
+    leaves = jax.tree.leaves((fit.best.params, fit.best.reward, fit.state.learner.params))
+    return [np.asarray(leaf, float).tolist() for leaf in leaves]
 
 
-def test_shared_out_seeds_learn_what_they_learn_on_one_device():
-    """Two devices with two seeds each, against one device with all four in another process."""
+ELSEWHERE = """
+import json, sys, jax
+from policygrad.envs import registry
+from policygrad.run import train as loop
+from policygrad.run.program import make_program
+from policygrad.run.recipes import make_recipe
+sys.path.insert(0, sys.argv[2])
+from test_devices import learned
+groups, options = json.loads(sys.argv[1])
+assert len(jax.devices()) == 1
+recipe = make_recipe("a2c", "CartPole-v1", **options)
+fit = loop.fit(loop.start(make_program(recipe, registry.make("CartPole-v1"), groups=groups)))
+print(json.dumps(learned(fit)))
+"""
+
+
+def test_a_group_of_seeds_computes_the_same_wherever_it_is():
+    """Two devices with two seeds each; one device for two groups in turn: the same bits; for one group: up to
+    rounding."""
     assert len(jax.devices()) == 2
     run = pg.train(**SMALL)
-    assert len(run._fit.state.env_steps.sharding.device_set) == 2
-    code = """
-import json, sys, jax, policygrad as pg
-run = pg.train(**json.loads(sys.argv[1]))
-assert len(jax.devices()) == 1
-import numpy as np
-leaves = [np.asarray(leaf, float).tolist() for leaf in jax.tree.leaves(run._fit.best.params)]
-print(json.dumps([leaves, run._fit.env_steps.tolist(), run._fit.best.reward.tolist()]))
-"""
+    assert run.program.groups == 2 and len(run.state.env_steps.sharding.device_set) == 2
+    options = {name: value for name, value in SMALL.items() if name not in ("env", "algo", "out")}
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    child = subprocess.run([sys.executable, "-c", code, json.dumps(SMALL)], env=environment, capture_output=True)
-    assert child.returncode == 0, child.stderr.decode()
-    leaves, steps, reward = json.loads(child.stdout.splitlines()[-1])
-    assert steps == run._fit.env_steps.tolist() and reward == run._fit.best.reward.tolist()
-    for ours, theirs in zip(learned(run), leaves, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    for groups, tolerance in ((2, 0.0), (1, 1e-5)):
+        command = [sys.executable, "-c", ELSEWHERE, json.dumps([groups, options]), os.path.dirname(__file__)]
+        child = subprocess.run(command, env=environment, capture_output=True)
+        assert child.returncode == 0, child.stderr.decode()
+        for ours, theirs in zip(learned(run._fit), json.loads(child.stdout.splitlines()[-1]), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
     assert run.policies[3].predict(np.zeros(4, np.float32))[0] in (0, 1)
+
+
+def test_a_resumed_run_keeps_its_groups(tmp_path):
+    pg.train(**SMALL, path=tmp_path / "run", tensorboard=False)
+    assert pg.load(tmp_path / "run").program.groups == 2

@@ -42,7 +42,7 @@ main(sys.argv[3:])
 
 WAITS_IN_THE_MIDDLE = """
 import sys
-from policygrad.cli import progress
+from policygrad.run import progress
 from policygrad.cli.main import main
 
 show = progress.Progress.__call__

@@ -3,9 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import policygrad as pg
-from policygrad.models import unroll
+from policygrad.models import make_model, unroll
+from policygrad.run.policy import Policy
+from policygrad.types import MaskedObs
 
 TINY = {"out": None, "eval_every": 0, "n_envs": 3, "n_steps": 6, "total_timesteps": 18, "net": (8,)}
 
@@ -18,7 +21,7 @@ def cartpole():
 def test_one_observation_or_a_batch(cartpole):
     obs = np.random.default_rng(0).normal(size=(5, 4))
     batch, _ = cartpole.predict(obs)
-    assert batch.shape == (5,) and batch.dtype == np.int32
+    assert batch.shape == (5,) and batch.dtype == cartpole.action_space.dtype
     singles = [cartpole.predict(row)[0] for row in obs]
     assert all(np.shape(action) == () for action in singles)
     np.testing.assert_array_equal(batch, singles)
@@ -101,6 +104,64 @@ def test_a_policy_with_memory_is_the_one_that_was_played():
         np.testing.assert_array_equal(action, modes[t])
         np.testing.assert_allclose(state.carry, carries[t], rtol=1e-5, atol=1e-6)
         state = state._replace(action=played.action[t])
+
+
+NESTED = spaces.Dict({"x": spaces.Box(-1.0, 1.0, (2,)), "kind": spaces.Discrete(3, start=4)})
+MOVES = spaces.Dict(
+    {"turn": spaces.Box(0.0, 0.1, (2, 1)), "do": spaces.Tuple([spaces.Discrete(2, start=7), spaces.MultiBinary(2)])}
+)
+
+
+def policy_of(observation_space, action_space, **options):
+    model = make_model(observation_space, action_space, key=jax.random.key(0), net=(3,), **options)
+    return Policy(model, observation_space, action_space)
+
+
+def test_it_speaks_the_environments_language():
+    """Structured observations as Gymnasium shows them, actions that its spaces contain; one, or a batch."""
+    policy = policy_of(NESTED, MOVES, frames=2)
+    NESTED.seed(0)
+    seen = NESTED.sample()
+    action, state = policy.predict(seen)
+    assert MOVES.contains(action)
+    action, _ = policy.predict(seen, state=state, deterministic=False)
+    assert MOVES.contains(action)
+    batch = {key: np.stack([np.asarray(x)] * 3) for key, x in seen.items()}
+    actions, _ = policy.predict(batch)
+    assert actions["turn"].shape == (3, 2, 1) and (actions["do"][0] >= 7).all()
+    with pytest.raises(ValueError, match=r"the observation has no 'kind': give a dict with the keys \['kind', 'x'\]"):
+        policy.predict({"x": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"this policy needs \(2,\), or a batch of it: \(n, 2\)"):
+        policy.predict({"x": np.zeros((4, 2)), "kind": np.array([4, 5])})
+
+
+def test_a_discrete_space_may_start_anywhere():
+    """The second of three actions, whatever they are called; :meth:`act` counts from 0."""
+    space = spaces.Discrete(3, start=-1)
+    policy = policy_of(space, spaces.Discrete(3, start=10))
+    for element in (-1, 0, 1):
+        action, _ = policy.predict(element)
+        assert action == policy.act(np.array([element + 1], np.int32))[0][0] + 10
+
+
+def test_a_mask_forbids_actions():
+    """As an argument, or as the key of a Dict; for a batch, or for one."""
+    policy = policy_of(spaces.Box(-1.0, 1.0, (2,)), spaces.Discrete(3, start=1))
+    obs, mask = np.zeros((300, 2)), np.tile([True, False, True], (300, 1))
+    actions, _ = policy.predict(obs, action_mask=mask, deterministic=False)
+    assert set(actions) == {1, 3}
+    assert policy.predict(obs[0], action_mask=[False, True, False])[0] == 2
+    assert policy.act(MaskedObs(obs, ~mask))[0].tolist() == [1] * 300
+    keyed = policy_of(spaces.Dict({"obs": spaces.Box(-1.0, 1.0, (2,))}), spaces.Discrete(3, start=1))
+    assert keyed.predict({"obs": obs[0], "action_mask": np.array([0, 0, 1], np.int8)})[0] == 3
+
+
+def test_another_model_of_the_same_kind_takes_its_place():
+    policy = policy_of(spaces.Discrete(1), spaces.Discrete(2), policy="tabular")
+    biased = jax.tree.map(lambda x: x + np.array([0.0, 1.0])[-x.shape[-1] :], policy.model)
+    assert policy.predict(0)[0] == 0
+    policy.renew(biased)
+    assert policy.predict(0)[0] == 1
 
 
 def test_gymnasium_and_the_twin_agree(cartpole):

@@ -42,11 +42,16 @@ def listing(what: str) -> str:
         return recipes()
     if what in PRESETS:
         return f"{algorithm(what)}\n\nTry: policygrad train CartPole-v1 --algo {what}"
-    if what in registry.ENTRIES:
+    if what in registry.ENTRIES or is_elsewhere(what):
         return f"{registry.describe(what)}\n\nTry: policygrad train {what}"
     near = get_close_matches(what, ["algorithms", "envs", "recipes", *PRESETS, *registry.ENTRIES], n=1)
     hint = f": did you mean {near[0]}?" if near else "; `policygrad list` shows all"
     raise UsageError(f"there is no algorithm or environment {what!r}{hint}")
+
+
+def is_elsewhere(what: str) -> bool:
+    """Whether the name is that of an environment which is not ours."""
+    return what.startswith((registry.HOST_PREFIX, *registry.ELSEWHERE)) or registry.gymnasium_has(what)
 
 
 def recipes() -> str:
@@ -83,6 +88,11 @@ def typed(field: str, value: Any) -> str:
 def environments() -> str:
     width = max(map(len, registry.ENTRIES))
     lines = [f"  {name:<{width}}  {description}" for name, description in registry.names().items()]
-    own = f"  {'file.py:Class':<{width}}  your own, also module:Class: anything with the methods of policygrad.Env"
-    host = f"  {'gym:ID':<{width}}  Gymnasium's own environments, to evaluate on"
-    return "\n".join(["Environments", *lines, own, host])
+    others = {
+        "ID, gym:ID": "Gymnasium's own environments, stepped on the host: LunarLander-v3, gym:CartPole-v1",
+        "module:ID": "the same, after importing a module that registers them",
+        "file.py:Class": "your own, also module:Class: anything with the methods of policygrad.Env, or a gymnasium.Env",
+        **{f"{prefix}ID": f"{words} (extra {extra})" for prefix, (_, extra, words) in registry.ELSEWHERE.items()},
+    }
+    lines += [f"  {name:<{width}}  {description}" for name, description in others.items()]
+    return "\n".join(["Environments", *lines])

@@ -19,6 +19,8 @@ VERBS = {
     "train": ("policygrad.cli.train", "train a policy, or go on with a run"),
     "eval": ("policygrad.cli.evaluate", "play whole episodes with a trained policy, greedy and sampled"),
     "plot": ("policygrad.cli.plot", "draw the learning curves of some runs"),
+    "play": ("policygrad.cli.play", "watch a trained policy, in a window or as a GIF or MP4"),
+    "check": ("policygrad.cli.check", "play an environment for a while, and say what is wrong with it"),
     "list": ("policygrad.cli.list", "list the algorithms and environments, or describe one"),
 }
 """Every verb with its module and its one line of help."""

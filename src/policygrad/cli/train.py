@@ -9,10 +9,10 @@ from typing import Any
 
 from policygrad import __version__
 from policygrad.cli.parser import Parser, UsageError
-from policygrad.cli.progress import Progress
 from policygrad.cli.signals import importing
 from policygrad.envs import registry
 from policygrad.run.devices import spare_threads, spare_threads_of
+from policygrad.run.progress import Progress
 from policygrad.run.recipes import (
     LISTS,
     PRESETS,
@@ -38,7 +38,7 @@ GROUPS = {
 }
 """Titles of the option groups, in order."""
 
-BESIDE_RESUME = ("resume", "total_timesteps", "stop_reward", "no_tensorboard", "quiet")
+BESIDE_RESUME = ("resume", "total_timesteps", "stop_reward", "no_tensorboard", "wandb", "quiet")
 """What may stand beside --resume: everything else is in the run's recipe."""
 
 
@@ -105,7 +105,8 @@ def proceed(run: Any, given: dict[str, Any]) -> int:
     began, first, quiet = time.monotonic(), int(run.env_steps.sum()), given.get("quiet", False)
     try:
         with Progress(run.recipe.total_timesteps, sys.stderr, quiet=quiet) as progress:
-            api.proceed(run, callback=progress, tensorboard=not given.get("no_tensorboard", False))
+            tensorboard, wandb = not given.get("no_tensorboard", False), given.get("wandb")
+            api.proceed(run, callback=progress, tensorboard=tensorboard, wandb=wandb)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; go on with: policygrad train --resume {run.path}", stop.signum) from None
     except BaseException:
@@ -129,12 +130,20 @@ def results(run: Any, steps: int, seconds: float) -> str:
     return "\n".join(
         [
             f"done: {steps:,} steps in {seconds:.1f} s, {greedy}",
+            *spent(run),
             f"made: {run.path}",
             *(f"      {name}" for name in names if (run.path / name).exists()),
             f"next: policygrad eval {run.path}{twin}",
             f"      policygrad plot {run.path} --out curve.png",
         ]
     )
+
+
+def spent(run: Any) -> list[str]:
+    """Where the time went, where that is known: what the user's environment costs."""
+    seconds = getattr(getattr(run.program, "clock", None), "seconds", {})
+    whole = sum(seconds.values())
+    return ["time: " + ", ".join(f"{what} {share / whole:.0%}" for what, share in seconds.items())] if whole else []
 
 
 def describe(env: str) -> str:
@@ -181,6 +190,7 @@ def parser(preset: Preset) -> Parser:
     option("--out", metavar="DIR", help="make the run's folder DIR/ENV/ALGO-1, ALGO-2, ... (default: runs)")
     option("--path", metavar="DIR", help="make exactly this folder (default: one inside --out)")
     option("--no-tensorboard", action="store_true", help="write no TensorBoard files (default: write them)")
+    option("--wandb", metavar="PROJECT", help="log to Weights & Biases as well (default: do not)")
     option("--quiet", action="store_true", help="print nothing but the run's folder (default: show progress)")
     groups = {name: made.add_argument_group(title) for name, title in GROUPS.items()}
     for item in dataclasses.fields(Recipe):

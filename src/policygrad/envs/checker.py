@@ -1,5 +1,6 @@
 """``check_env``: what is wrong with an environment, in one sentence, before a training run says it in a hundred."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,6 +9,9 @@ import numpy as np
 from gymnasium import spaces
 
 from policygrad.envs.core import StreamStep, autoreset, split_keys
+from policygrad.envs.registry import is_host
+from policygrad.envs.stateful import EnvError
+from policygrad.spaces import FIXES, SUPPORTED, parts, per_part, unmasked
 
 SIGNATURES = {
     "reset": "reset(noise) -> (state, obs)",
@@ -15,12 +19,11 @@ SIGNATURES = {
 }
 
 
-class EnvError(ValueError):
-    """An environment breaks the rules of :class:`policygrad.envs.core.Env`. The message says which one, and the fix."""
-
-
 def check_env(env: Any, *, steps: int = 1000, seed: int = 0) -> list[str]:
     """Run ``env`` a little, eagerly and traced, and raise an :class:`EnvError` at what would break training.
+
+    An environment that is stepped on the host (Gymnasium's too) is played for a while: see
+    :func:`policygrad.envs.host_checker.check_host`.
 
     Args:
         steps: how many random steps are taken.
@@ -29,6 +32,10 @@ def check_env(env: Any, *, steps: int = 1000, seed: int = 0) -> list[str]:
     Returns:
         Warnings: things that may be meant, but seldom are.
     """
+    if is_host(env):
+        from policygrad.envs.host_checker import check_host
+
+        return check_host(env, steps=steps, seed=seed)
     noise_key, action_key, roll_key = jax.random.split(jax.random.key(seed), 3)
     name = env.__name__ if isinstance(env, type) else type(env).__name__
     try:
@@ -69,12 +76,25 @@ def check_spaces(env: Any) -> None:
         if not isinstance(space, spaces.Space):
             given = type(space).__name__
             raise EnvError(f"{name} is of type {given}, not a Gymnasium space. Use gymnasium.spaces.Box or Discrete.")
-        if not isinstance(space, spaces.Box | spaces.Discrete):
-            raise EnvError(f"{name} is {space}, which is not supported. Use Box or Discrete.")
-        if isinstance(space, spaces.Discrete) and space.start != 0:
-            raise EnvError(f"{name} counts from {space.start}. Use a Discrete space that counts from 0.")
-        if isinstance(space, spaces.Box) and (not space.shape or not np.issubdtype(space.dtype, np.floating)):
-            raise EnvError(f"{name} is {space}. Use a Box of floats with at least one axis: Box(low, high, (1,)).")
+        for part in parts(space):
+            check_part(name, part, pictures=name == "observation_space")
+
+
+def check_part(name: str, space: spaces.Space, *, pictures: bool) -> None:
+    """A space that is made of no others."""
+    if not isinstance(space, SUPPORTED):
+        kind = type(space).__name__
+        fix = FIXES.get(kind, "use Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple")
+        raise EnvError(f"{name} holds a {kind}, which is not supported: {fix}.")
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start != 0):
+        raise EnvError(f"{name} counts from {space.start}. Use a space that counts from 0.")
+    if isinstance(space, spaces.Box):
+        bytes_fit = pictures and space.dtype == np.uint8
+        if not space.shape or not (np.issubdtype(space.dtype, np.floating) or bytes_fit):
+            raise EnvError(
+                f"{name} is {space}. Use a Box of floats (or, for pictures, of uint8) with at least one axis: "
+                "Box(low, high, (1,))."
+            )
 
 
 # What it answers
@@ -129,13 +149,33 @@ def call(env: Any, method: str, outputs: int, *args: Any) -> tuple[Any, ...]:
 
 
 def check_obs(space: Any, method: str, obs: Any) -> None:
+    """An observation has the structure, shapes and dtypes of its space; a mask beside it is of bools."""
     what = f"{method} returned an observation"
+    obs, mask = unmasked(obs)
+    if mask is not None and not jnp.issubdtype(jnp.result_type(mask), jnp.bool):
+        raise EnvError(f"{what} with a mask of dtype {jnp.result_type(mask)}. Return a mask of bools.")
+    if isinstance(space, spaces.Dict):
+        if not isinstance(obs, Mapping) or set(obs) != set(space.spaces):
+            keys = sorted(obs) if isinstance(obs, Mapping) else f"a {type(obs).__name__}"
+            raise EnvError(f"{what} with the keys {keys}, but observation_space has {sorted(space.spaces)}.")
+        for key, part in space.spaces.items():
+            check_obs(part, method, obs[key])
+    elif isinstance(space, spaces.Tuple):
+        if not isinstance(obs, tuple) or len(obs) != len(space.spaces):
+            raise EnvError(f"{what} of type {type(obs).__name__}. Return a tuple of {len(space.spaces)}.")
+        for part, x in zip(space.spaces, obs):
+            check_obs(part, method, x)
+    else:
+        check_array(space, what, obs)
+
+
+def check_array(space: Any, what: str, obs: Any) -> None:
     if not is_array(obs):
         raise EnvError(f"{what} of type {type(obs).__name__}. Return one array.")
     if jnp.shape(obs) != space.shape:
         raise EnvError(f"{what} of shape {jnp.shape(obs)}, but observation_space has {space.shape}. Make them agree.")
     dtype = jnp.result_type(obs)
-    if isinstance(space, spaces.Discrete) and not jnp.issubdtype(dtype, jnp.integer):
+    if not isinstance(space, spaces.Box) and not jnp.issubdtype(dtype, jnp.integer):
         raise EnvError(f"{what} of dtype {dtype}, but observation_space is {space}. Return an int32.")
     if isinstance(space, spaces.Box) and dtype not in (space.dtype, jnp.result_type(float)):
         raise EnvError(f"{what} of dtype {dtype}, but observation_space has {space.dtype}. Convert it with astype.")
@@ -191,21 +231,36 @@ def roll(env: Any, key: Any, steps: int) -> list[str]:
         return first.obs, jax.lax.scan(lambda state, x: stream.step(x[0], state, x[1]), first, xs)[1]
 
     first, rows = run()
-    obs = np.concatenate([first[None], rows.successor, rows.obs])
-    for name, values in (("an observation", obs), ("a reward", np.asarray(rows.reward))):
-        if not np.isfinite(values).all():
+    whole = jax.tree.map(lambda x, *more: np.concatenate([x[None], *more]), first, rows.successor, rows.obs)
+    obs = unmasked(whole)[0]
+    for name, values in (("an observation", jax.tree.leaves(obs)), ("a reward", [np.asarray(rows.reward)])):
+        if not all(np.isfinite(x).all() for x in values):
             raise EnvError(f"{name} was not finite within {steps} random steps. Look for a division by zero.")
     return [*outside(env.observation_space, obs), *endless(env, rows, steps)]
 
 
-def outside(space: Any, obs: np.ndarray) -> list[str]:
-    """A warning if an observation left its bounds by more than rounding."""
-    discrete = isinstance(space, spaces.Discrete)
-    low, high = (0, int(space.n) - 1) if discrete else (space.low, space.high)
-    slack = 0 if discrete else 1e-5 * np.maximum(1, np.abs(obs))
-    if np.all((obs >= low - slack) & (obs <= high + slack)):
-        return []
-    return [f"observations went from {obs.min():g} to {obs.max():g}, outside observation_space. Widen its bounds."]
+def outside(space: Any, obs: Any) -> list[str]:
+    """A warning for every part that left its bounds by more than rounding."""
+    found: list[str] = []
+
+    def look(space: spaces.Space, x: np.ndarray) -> None:
+        low, high = bounds(space)
+        slack = 1e-5 * np.maximum(1, np.abs(x)) if isinstance(space, spaces.Box) else 0
+        if not np.all((x >= low - slack) & (x <= high + slack)):
+            reach = f"{np.min(x):g} to {np.max(x):g}"
+            found.append(f"observations went from {reach}, outside observation_space. Widen its bounds.")
+
+    per_part(look, space, obs)
+    return found
+
+
+def bounds(space: Any) -> tuple[Any, Any]:
+    """The least and the greatest values of a space that is made of no others; Discrete from 0."""
+    if isinstance(space, spaces.Box):
+        return space.low.astype(float), space.high.astype(float)
+    if isinstance(space, spaces.MultiBinary):
+        return 0, 1
+    return 0, (space.nvec if isinstance(space, spaces.MultiDiscrete) else int(space.n)) - 1
 
 
 def endless(env: Any, rows: StreamStep, steps: int) -> list[str]:
@@ -220,12 +275,17 @@ def endless(env: Any, rows: StreamStep, steps: int) -> list[str]:
 
 def random_actions(space: Any, key: Any, shape: tuple[int, ...]) -> Any:
     """Uniform actions ``[*shape, ...]``; standard normal ones, clipped to the bounds, where a Box is unbounded."""
-    if isinstance(space, spaces.Discrete):
-        return jax.random.randint(key, shape, 0, int(space.n))
-    size = (*shape, *space.shape)
-    if space.is_bounded():
-        return jax.random.uniform(key, size, minval=space.low, maxval=space.high)
-    return jnp.clip(jax.random.normal(key, size), space.low, space.high)
+    keys = iter(jax.random.split(key, len(parts(space))))
+
+    def draw(space: Any) -> Any:
+        key, size = next(keys), (*shape, *space.shape)
+        if not isinstance(space, spaces.Box):
+            return jax.random.randint(key, size, 0, np.asarray(bounds(space)[1]) + 1)
+        if space.is_bounded():
+            return jax.random.uniform(key, size, minval=space.low, maxval=space.high)
+        return jnp.clip(jax.random.normal(key, size), space.low, space.high)
+
+    return per_part(draw, space)
 
 
 def is_array(x: Any) -> bool:

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from policygrad.random import standard
+from policygrad.spaces import to_bounds
 
 
 @runtime_checkable
@@ -116,11 +117,3 @@ def autoreset(env: Any, time_limit: int | None = None, *, finite_horizon: bool =
     sees the time to go: it ends the episode.
     """
     return Stream(env, env.time_limit if time_limit is None else time_limit, finite_horizon)
-
-
-def to_bounds(space: spaces.Space, action: Any) -> Any:
-    """The action that the environment is given: clipped to a Box's bounds, otherwise unchanged.
-
-    The trajectory keeps the action that was *sampled*, whose log-probability is the one the gradient needs.
-    """
-    return jnp.clip(action, space.low, space.high) if isinstance(space, spaces.Box) else action

@@ -1,185 +1,170 @@
-"""Stateful environments on the host: batched, in NumPy, with resets of their own.
+"""One ``make`` for everything that is stepped on the host: Gymnasium, the Arcade Learning Environment, EnvPool.
 
-Vector environments differ in *when* they reset. Some return the first observation of the next episode on the step that
-ends the last one (same step), others return the final observation and spend the next step on the reset (next step).
-:class:`HostStep` says the same thing for both.
+Each has a file of its own, which is imported when it is needed.
 """
 
-from collections.abc import Callable
-from difflib import get_close_matches
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
 
-import numpy as np
-from gymnasium import spaces
-from jaxtyping import Bool, Float, Shaped
+from policygrad.envs.own import HOST_PREFIX, call_own, is_own, own
+from policygrad.envs.stateful import HostEnv, HostError, HostStep, did_you_mean
 
+__all__ = ["HostEnv", "HostError", "HostStep", "did_you_mean", "is_gymnasium_object", "make", "make_single"]
 
-class HostStep(NamedTuple):
-    """What one step of all environments shows; leaves ``[num_envs, ...]``."""
-
-    obs: Shaped[np.ndarray, "num_envs ..."]
-    """What the policy sees next."""
-    successor: Shaped[np.ndarray, "num_envs ..."]
-    """The true s_{t+1}, also where the episode ended."""
-    reward: Float[np.ndarray, "num_envs"]
-    terminated: Bool[np.ndarray, "num_envs"]
-    truncated: Bool[np.ndarray, "num_envs"]
-    valid: Bool[np.ndarray, "num_envs"]
-    """False on a reset row: the action was ignored, nothing was paid, and ``obs`` is the first of a new episode."""
+USED: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Objects that are being stepped, by their ``id``: whoever asks for one of them again gets a copy."""
 
 
-@runtime_checkable
-class HostEnv(Protocol):
-    """A batch of stateful environments. The spaces are those of a *single* one."""
-
-    num_envs: int
-    observation_space: spaces.Space
-    action_space: spaces.Space
-
-    def reset(self, seed: int | None = None) -> Any:
-        """``-> obs``: begin anew in every environment."""
-        ...
-
-    def step(self, action: Any) -> HostStep:
-        """Act in every environment: ``[num_envs, ...]``."""
-        ...
-
-    def close(self) -> None: ...
-
-    def clone(self, num_envs: int | None = None) -> "HostEnv | None":
-        """A new batch of the same environment, which shares nothing with this one; None if that cannot be had."""
-        ...
-
-    def render(self) -> Any:
-        """Pictures, one per environment, or None."""
-        ...
-
-
-class GymnasiumEnv:
-    """Gymnasium environments, stepped one after another in this process.
-
-    Actions are integers from 0 for Discrete spaces, and are clipped to the bounds of a Box.
+def make(
+    env: Any,
+    num_envs: int | None = None,
+    *,
+    training: bool = True,
+    env_kwargs: dict[str, Any] | None = None,
+    wrappers: Sequence[str | Callable] = (),
+    vectorization: str = "auto",
+    max_episode_steps: int | None = None,
+    seed: int | None = None,
+    **kwargs: Any,
+) -> HostEnv:
+    """``num_envs`` copies of an environment, side by side.
 
     Args:
-        env: a Gymnasium id, or a function that makes one environment.
-        num_envs: how many run side by side.
-        vectorization_mode: Gymnasium's. ``"vector_entry_point"`` picks an environment's own fast vector version.
-        kwargs: handed to the environment (``render_mode``, for one).
+        env: an id (``LunarLander-v3``, ``gym:CartPole-v1``, ``module:Name-v0``, ``ALE/Breakout-v5``,
+            ``envpool:Pong-v5``), a class or function of the user's own (``file.py:Class``, or itself), a
+            ``gymnasium.Env``, a ``gymnasium.vector.VectorEnv``, or a :class:`HostEnv`.
+        training: for Atari, a lost life is an end; False: episodes are whole games (as they are with ``sync`` and
+            ``async``).
+        env_kwargs: options of the environment. More can be given by name.
+        wrappers: functions ``env -> env`` or their names ``module:Class``, the innermost first.
+        vectorization: ``auto``, ``sync``, ``async`` or ``vector``: see
+            :class:`policygrad.envs.gymnasium.GymnasiumEnv`.
+        max_episode_steps: steps after which an episode is truncated.
+        seed: of the first reset, where that gets none.
+
+    Raises:
+        ValueError: the id is unknown, or these options do not go together.
+        ImportError: a package is missing; the message names the extra.
+        HostError: the environment could not be made.
     """
+    options = {**(env_kwargs or {}), **kwargs}
+    if not isinstance(env, str | type) and isinstance(env, HostEnv):
+        return used_or_cloned(env, num_envs, training)
+    name = env.removeprefix(HOST_PREFIX) if isinstance(env, str) else ""
+    games = name.startswith(("ALE/", "envpool:")) and vectorization not in ("sync", "async")
+    if games and wrappers:
+        raise ValueError(f"{name} is stepped in C++ and takes no wrappers. Drop them.")
+    if games:
+        limit = {"max_episode_steps": max_episode_steps}
+        return games_of(name)(num_envs=num_envs, training=training, seed=seed, **limit, **options)
+    from policygrad.envs.gymnasium import GymnasiumEnv
 
-    def __init__(
-        self, env: str | Callable[[], Any], num_envs: int = 1, *, vectorization_mode: str = "sync", **kwargs: Any
-    ) -> None:
-        self.id = f"gym:{env}" if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
-        self.num_envs = num_envs
-        self._recipe = {"env": env, "num_envs": num_envs, "vectorization_mode": vectorization_mode, **kwargs}
-        self._vector = make_vector(env, num_envs, vectorization_mode, kwargs)
-        self.observation_space = self._vector.single_observation_space
-        self.action_space = self._vector.single_action_space
-        self._same_step = resets_in_same_step(self._vector)
-        self._resetting = np.zeros(num_envs, bool)
-        try:
-            require_supported(self.id, self.observation_space, self.action_space)
-        except ValueError:
-            self.close()
-            raise
+    if name.startswith("ALE/"):
+        from policygrad.envs.atari import single_game
 
-    def reset(self, seed: int | None = None) -> Shaped[np.ndarray, "num_envs ..."]:
-        obs, _ = self._vector.reset(seed=seed)
-        self._resetting = np.zeros(self.num_envs, bool)
-        return np.array(obs)
-
-    def step(self, action: Any) -> HostStep:
-        obs, reward, terminated, truncated, info = self._vector.step(self._to_space(action))
-        obs, terminated, truncated = np.array(obs), np.array(terminated, bool), np.array(truncated, bool)
-        valid = ~self._resetting
-        if not self._same_step:
-            self._resetting = terminated | truncated
-        return HostStep(obs, true_successor(obs, info), np.array(reward, np.float64), terminated, truncated, valid)
-
-    def close(self) -> None:
-        self._vector.close()
-
-    def clone(self, num_envs: int | None = None) -> "GymnasiumEnv":
-        return GymnasiumEnv(**{**self._recipe, "num_envs": num_envs or self.num_envs})
-
-    def render(self) -> Any:
-        return self._vector.render()
-
-    def _to_space(self, action: Any) -> np.ndarray:
-        space, action = self.action_space, np.asarray(action)
-        if isinstance(space, spaces.Box):
-            return np.clip(action, space.low, space.high).astype(space.dtype)
-        return (action + space.start).astype(space.dtype)
+        env, options = partial(single_game, name, **options), {}
+    elif isinstance(env, str) and is_own(name):
+        env, options = maker_of(name, options)
+    elif isinstance(env, str):
+        env = name
+    elif is_gymnasium_object(env):
+        env, num_envs = used_or_copied(env, num_envs, training)
+    made = GymnasiumEnv(
+        env,
+        num_envs,
+        vectorization=vectorization,
+        wrappers=tuple(wrappers),
+        max_episode_steps=max_episode_steps,
+        env_kwargs=options,
+        seed=seed,
+    )
+    made.id = id_of(made.id, name)
+    return made
 
 
-def make_vector(env: str | Callable[[], Any], num_envs: int, mode: str, kwargs: dict[str, Any]) -> Any:
-    """A Gymnasium vector environment that resets in the same step if it may choose."""
-    import gymnasium
-    from gymnasium.vector import AutoresetMode, SyncVectorEnv
+def make_single(env: Any, *, env_kwargs: dict[str, Any] | None = None, wrappers: Sequence[str | Callable] = ()) -> Any:
+    """One ``gymnasium.Env`` with its options and wrappers: to be drawn, or checked. ``max_episode_steps`` may be among
+    the options."""
+    from policygrad.envs.worker import make_one
 
-    if num_envs < 1:
-        raise ValueError(f"num_envs is {num_envs}; give at least 1.")
-    if not isinstance(env, str):
-        if kwargs:
-            raise ValueError(f"Options ({', '.join(kwargs)}) are for ids only. Set them in the function that makes it.")
-        return SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-    register_ale(env)
-    try:
-        if gymnasium.spec(env).entry_point is None:
-            mode = "vector_entry_point"
-        own: dict[str, Any] = (
-            {} if mode == "vector_entry_point" else {"vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
+    options = dict(env_kwargs or {})
+    limit = options.pop("max_episode_steps", None)
+    name = env.removeprefix(HOST_PREFIX) if isinstance(env, str) else ""
+    if name.startswith("ALE/"):
+        from policygrad.envs.atari import single_game
+
+        return make_one(partial(single_game, name, **options), {}, tuple(wrappers), limit)
+    if name.startswith("envpool:"):
+        raise ValueError(f"{name} has no single environment that could be drawn. Choose ALE/... or Gymnasium's.")
+    if is_own(name):
+        env, options = maker_of(name, options)
+    return make_one(name if isinstance(env, str) else env, options, tuple(wrappers), limit)
+
+
+def games_of(name: str) -> Callable[..., HostEnv]:
+    """What makes games in C++: the Arcade Learning Environment, or EnvPool."""
+    if name.startswith("ALE/"):
+        from policygrad.envs.atari import AtariEnv
+
+        return partial(AtariEnv, name)
+    from policygrad.envs.envpool import EnvpoolEnv
+
+    return partial(EnvpoolEnv, name.removeprefix("envpool:"))
+
+
+def maker_of(name: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A user's class or function as a function of no arguments, which processes can import; their object as it is."""
+    found = own(name)
+    return (partial(call_own, name, options), {}) if callable(found) else (found, options)
+
+
+def id_of(given: str, name: str) -> str:
+    """The name that the user gave, where that says more."""
+    return name if is_own(name) or name.startswith("ALE/") else given
+
+
+# Objects
+
+
+def is_gymnasium_object(env: Any) -> bool:
+    """Gymnasium's environments and vector environments, and classes of the former."""
+    from gymnasium import Env
+    from gymnasium.vector import VectorEnv
+
+    return issubclass(env, Env) if isinstance(env, type) else isinstance(env, Env | VectorEnv)
+
+
+def used_or_cloned(env: HostEnv, num_envs: int | None, training: bool) -> HostEnv:
+    """The batch itself the first time; a copy where another size is needed, or it is in use."""
+    if id(env) not in USED and num_envs in (None, env.num_envs) and training:
+        USED[id(env)] = env
+        return env
+    copy = env.clone(num_envs, training=training)
+    if copy is None:
+        raise ValueError(f"Another {type(env).__name__} is needed, and its clone() gives none. Write clone(num_envs).")
+    return copy
+
+
+def used_or_copied(env: Any, num_envs: int | None, training: bool) -> tuple[Any, int | None]:
+    """``(env, num_envs)``: Gymnasium's object itself the first time, then something that makes copies of it."""
+    from gymnasium.vector import VectorEnv
+
+    from policygrad.envs.gymnasium import clone_vector, copier
+
+    if isinstance(env, type):
+        return env, num_envs
+    own_size = env.num_envs if isinstance(env, VectorEnv) else 1
+    if id(env) not in USED and (num_envs or own_size) == own_size and training:
+        USED[id(env)] = env
+        return env, num_envs
+    if not isinstance(env, VectorEnv):
+        return copier(env), num_envs
+    copy = clone_vector(env, num_envs or own_size)
+    if copy is None:
+        raise ValueError(
+            f"{num_envs or own_size} more environments like {type(env).__name__} are needed, and it cannot be copied. "
+            "Give a function that makes one environment, or set n_envs to its size and eval_every to 0."
         )
-        return gymnasium.make_vec(env, num_envs, vectorization_mode=mode, **own, **kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ImportError(f"{env} needs a package that is not installed. {error}") from error
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        near = did_you_mean(env, gymnasium.registry, prefix="gym:")
-        raise ValueError(f"Gymnasium knows no environment {env!r}.{near}") from error
-
-
-def resets_in_same_step(vector: Any) -> bool:
-    """Read from the environment's own word; Gymnasium's default is the next step."""
-    from gymnasium.vector import AutoresetMode
-
-    mode = AutoresetMode(vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-    if mode is AutoresetMode.DISABLED:
-        raise ValueError(f"{vector} never resets its episodes. Make it with autoreset_mode SAME_STEP or NEXT_STEP.")
-    return mode is AutoresetMode.SAME_STEP
-
-
-def true_successor(obs: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    """``obs``, with the final observation where an episode ended and the row already shows the next one's first."""
-    if "final_obs" not in info:
-        return obs
-    final, rows = info["final_obs"], np.asarray(info["_final_obs"], bool)
-    successor = obs.copy()
-    successor[rows] = np.stack(list(final[rows]))
-    return successor
-
-
-def require_supported(name: str, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-    """Box and Discrete are supported; anything else raises a ValueError that names the space."""
-    for what, space in (("observation", observation_space), ("action", action_space)):
-        if not isinstance(space, spaces.Box | spaces.Discrete):
-            raise ValueError(
-                f"{name}: its {what} space is {space}; only Box and Discrete are supported. Flatten it first."
-            )
-
-
-def register_ale(name: str) -> None:
-    """Gymnasium knows ``ALE/...`` only after ``ale_py`` was imported."""
-    if not name.startswith("ALE/"):
-        return
-    try:
-        import ale_py  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"{name} needs the package ale-py, which is not installed: pip install ale-py") from error
-
-
-def did_you_mean(name: str, known: Any, prefix: str = "") -> str:
-    """`` Did you mean A, B?`` with the known names nearest to ``name``, as one types them; empty if none is near."""
-    by_lower = {other.lower(): other for other in known}
-    near = [prefix + by_lower[other] for other in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
-    return f" Did you mean {', '.join(near)}?" if near else ""
+    return copy, num_envs

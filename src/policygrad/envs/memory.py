@@ -3,23 +3,29 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from policygrad.envs.core import Env, split_keys
+from policygrad.spaces import flat, parts, unmasked, width
+from policygrad.types import MaskedObs
 
 
 def remember(env: Env) -> "Remember":
-    """``env`` with the flat observation ``[obs, last action, last reward]``, both zero at the start of an episode."""
+    """``env`` with an observation that holds the last action and the last reward, both zero at the start of an episode.
+
+    Where observation and action are Discrete or a 1-D Box it is the flat vector ``[obs, last action, last reward]``,
+    otherwise a Dict with the keys ``obs``, ``action`` and ``reward``.
+    """
     return Remember(env)
 
 
 @dataclass(frozen=True, eq=False)
 class Remember(Env):
-    """See :func:`remember`. A Discrete observation or action enters as its one-hot, a 1-D Box as it is.
+    """See :func:`remember`. Actions enter as a vector, a Discrete one (and in the flat vector a Discrete observation)
+    as its one-hot.
 
     The action is the one that the environment received: inside its bounds.
     """
@@ -30,43 +36,68 @@ class Remember(Env):
     time_limit: int | None = field(init=False)
 
     def __post_init__(self) -> None:
-        obs_low, obs_high = bounds(self.env.observation_space, "observation")
-        action_low, action_high = bounds(self.env.action_space, "action")
-        # The empty memory is zero, so zero is always inside.
-        low = np.concatenate([obs_low, np.minimum(action_low, 0), [-np.inf]])
-        high = np.concatenate([obs_high, np.maximum(action_high, 0), [np.inf]])
-        object.__setattr__(self, "observation_space", spaces.Box(low.astype(np.float32), high.astype(np.float32)))
+        space = remembered_space(self.env.observation_space, self.env.action_space)
+        object.__setattr__(self, "observation_space", space)
         object.__setattr__(self, "action_space", self.env.action_space)
         object.__setattr__(self, "time_limit", self.env.time_limit)
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
         return getattr(self.env, "draw", split_keys)(key, shape)
 
-    def reset(self, noise: Any) -> tuple[Any, Float[Array, "n"]]:
+    def reset(self, noise: Any) -> tuple[Any, PyTree[Array]]:
         state, obs = self.env.reset(noise)
-        memory = jnp.zeros(width(self.env.action_space) + 1)
-        return state, jnp.concatenate([flat(self.env.observation_space, obs), memory])
+        return state, self._with(obs, jnp.zeros(width(self.env.action_space)), jnp.zeros(()))
 
-    def step(self, noise: Any, state: Any, action: Any) -> tuple[Any, Float[Array, "n"], Array, Array]:
+    def step(self, noise: Any, state: Any, action: Any) -> tuple[Any, PyTree[Array], Array, Array]:
         state, obs, reward, terminated = self.env.step(noise, state, action)
-        memory = [flat(self.env.action_space, action), jnp.asarray(reward)[None]]
-        return state, jnp.concatenate([flat(self.env.observation_space, obs), *memory]), reward, terminated
+        return state, self._with(obs, flat(self.env.action_space, action), reward), reward, terminated
+
+    def _with(self, obs: PyTree[Array], action: Float[Array, "n"], reward: Float[Array, ""]) -> PyTree[Array]:
+        return with_last(self.env.observation_space, self.env.action_space, obs, action, reward)
 
 
-def flat(space: spaces.Space, x: Any) -> Float[Array, "n"]:
-    """A vector: the one-hot of a Discrete's element, a 1-D Box's as it is."""
-    return jax.nn.one_hot(x, int(space.n)) if isinstance(space, spaces.Discrete) else jnp.asarray(x)
+def with_last(
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    obs: PyTree[Array],
+    action: Float[Array, "n"],
+    reward: Float[Array, ""],
+) -> PyTree[Array]:
+    """One observation with the last action, a vector, and the last reward."""
+    obs, mask = unmasked(obs)
+    reward = jnp.asarray(reward)
+    if is_plain(observation_space) and is_plain(action_space):
+        seen: Any = jnp.concatenate([flat(observation_space, obs), action, reward[None]])
+    else:
+        seen = {"obs": obs, "action": action, "reward": reward}
+    return seen if mask is None else MaskedObs(seen, mask)
 
 
-def width(space: spaces.Space) -> int:
-    """The length of :func:`flat`'s vector."""
-    return int(space.n) if isinstance(space, spaces.Discrete) else int(np.prod(space.shape or ()))
+def remembered_space(observation_space: spaces.Space, action_space: spaces.Space) -> spaces.Space:
+    """The space of :func:`remember`'s observations."""
+    obs_bounds, action_bounds = bounds(observation_space), bounds(action_space)
+    # The empty memory is zero, so zero is always inside.
+    action_low, action_high = np.minimum(action_bounds[0], 0), np.maximum(action_bounds[1], 0)
+    if is_plain(observation_space) and is_plain(action_space):
+        low = np.concatenate([obs_bounds[0], action_low, [-np.inf]])
+        high = np.concatenate([obs_bounds[1], action_high, [np.inf]])
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32))
+    action = spaces.Box(action_low.astype(np.float32), action_high.astype(np.float32))
+    return spaces.Dict({"obs": observation_space, "action": action, "reward": spaces.Box(-np.inf, np.inf, ())})
 
 
-def bounds(space: spaces.Space, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest that :func:`flat`'s vector may hold."""
-    if isinstance(space, spaces.Discrete):
-        return np.zeros(width(space)), np.ones(width(space))
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return space.low, space.high
-    raise ValueError(f"remember: the {what} space is {space}, but must be Discrete or a 1-D Box. Flatten it first.")
+def is_plain(space: spaces.Space) -> bool:
+    """Whether an element is, or is easily made, one short vector."""
+    return isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and len(space.shape) == 1)
+
+
+def bounds(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest that the vector of an element may hold (:func:`policygrad.spaces.flat`)."""
+
+    def one(part: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(part, spaces.Box):
+            return part.low.reshape(-1), part.high.reshape(-1)
+        return np.zeros(width(part)), np.ones(width(part))
+
+    lows, highs = zip(*map(one, parts(space)))
+    return np.concatenate(lows), np.concatenate(highs)

@@ -1,21 +1,20 @@
 """One ``make(id)`` for every environment.
 
-``CartPole-v1`` is the pure-JAX twin, ``gym:CartPole-v1`` Gymnasium's own; ``probe:...`` are the probes; ``chain``,
-``corridor``, ``grid``, ``cliff``, ``random`` and ``lqr`` are small worlds whose answers can be computed.
-``package.module:Class`` and ``file.py:Class`` are a user's own.
+``CartPole-v1`` is the pure-JAX twin, ``gym:CartPole-v1`` Gymnasium's own; ids without a twin, ``module:Name-v0`` and
+``ALE/...`` are Gymnasium's too. ``probe:...`` are the probes; ``chain``, ``corridor``, ``grid``, ``cliff``, ``random``
+and ``lqr`` are small worlds whose answers can be computed. ``gymnax:...`` and ``brax:...`` are those packages'
+environments, pure as ours; ``envpool:...`` are EnvPool's. ``package.module:Class`` and ``file.py:Class`` are a user's
+own, pure or Gymnasium's.
 """
 
 import importlib
 import importlib.util
 import inspect
-import os
-import re
-import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import partial
-from types import ModuleType
 from typing import Any, NamedTuple
+
+from policygrad.envs.own import HOST_PREFIX, call_own, is_module_path, is_own, own
 
 
 class Entry(NamedTuple):
@@ -72,28 +71,49 @@ ENTRIES: dict[str, Entry] = {
     **WORLDS,
 }
 
-HOST_PREFIX = "gym:"
+ELSEWHERE: dict[str, tuple[str, str, str]] = {
+    "gymnax:": ("gymnax", "gymnax", "gymnax's, in pure JAX: gymnax:Breakout-MinAtar"),
+    "brax:": ("brax", "brax", "Brax's physics, in pure JAX: brax:ant"),
+    "envpool:": ("envpool", "envpool", "EnvPool's, in C++ threads: envpool:Pong-v5"),
+    "ALE/": ("ale_py", "atari", "Atari games, in C++ threads: ALE/Breakout-v5"),
+}
+"""Prefixes of other packages' ids: the module, our extra, and what they are."""
+
+PURE_ELSEWHERE = {"gymnax:": "functional:Gymnax", "brax:": "functional:Brax"}
 
 
 def make(env: Any, **kwargs: Any) -> Any:
     """The environment of that id; an object that follows :class:`Env` or :class:`HostEnv` is returned as it is.
 
+    Gymnasium's objects, and functions that make one, become a :class:`HostEnv`.
+
     Args:
-        env: an id (:func:`names` lists them), or an environment.
-        kwargs: for an id, its options: ``time_limit=100``, or ``num_envs=8`` for a ``gym:`` id.
+        env: an id (:func:`names` lists ours), or an environment.
+        kwargs: for a pure id, its options (``time_limit=100``); for what is stepped on the host, those of
+            :func:`policygrad.envs.host.make` (``num_envs=8``).
 
     Raises:
-        ValueError: the id is unknown, or has no pure-JAX version, or does not take these options.
+        ValueError: the id is unknown, or does not take these options.
         TypeError: ``env`` is neither an id nor an environment.
+        ImportError: a package is missing; the message names the extra.
     """
+    if follows_env(env) or (is_host_env(env) and not kwargs):
+        return require_no_options(env, kwargs)
+    if is_host(env):
+        from policygrad.envs import host
+
+        return host.make(env, **kwargs)
     if not isinstance(env, str):
-        return require_env(env, kwargs)
+        raise TypeError(
+            f"{env_id(env)} is no environment. Give an id such as 'CartPole-v1', a Gymnasium environment or a function "
+            "that makes one, or an object with observation_space, action_space, time_limit, reset(noise) and "
+            "step(noise, state, action)."
+        )
     if is_own(env):
         return make_own(env, kwargs)
-    if env.startswith(HOST_PREFIX):
-        from policygrad.envs.host import GymnasiumEnv
-
-        return GymnasiumEnv(env.removeprefix(HOST_PREFIX), **kwargs)
+    prefix = next((prefix for prefix in PURE_ELSEWHERE if env.startswith(prefix)), None)
+    if prefix is not None:
+        return Entry(PURE_ELSEWHERE[prefix], "").make(env.removeprefix(prefix), **kwargs)
     maker = find(env).make
     takes = inspect.signature(maker).parameters
     refused = [name for name in kwargs if name not in takes]
@@ -103,43 +123,42 @@ def make(env: Any, **kwargs: Any) -> Any:
 
 
 def find(name: str) -> Entry:
-    """The entry of an id; a ValueError says what is near, or that only Gymnasium has it."""
+    """The entry of one of our own ids; a ValueError says what is near."""
     if name in ENTRIES:
         return ENTRIES[name]
-    from policygrad.envs.host import did_you_mean
+    from policygrad.envs.stateful import did_you_mean
 
-    if gymnasium_has(name):
-        raise ValueError(f"{name} has no pure-JAX twin, so it cannot be trained on. gym:{name} can be evaluated on.")
-    near = did_you_mean(name, ENTRIES) or did_you_mean(name, gymnasium_ids(), prefix=HOST_PREFIX)
+    near = did_you_mean(name, ENTRIES) or did_you_mean(name, gymnasium_ids())
     raise ValueError(f"There is no environment {name!r}.{near} `policygrad list` shows all names.")
 
 
 def require_trainable(name: str) -> None:
-    """A ValueError if the id is unknown, or has no pure version to train on. Imports no JAX, and no user's module."""
+    """A ValueError if the id is unknown, an ImportError if its package is missing. Imports no JAX, and no user's
+    module."""
+    plain = name.removeprefix(HOST_PREFIX)
+    for prefix, (module, extra, _) in ELSEWHERE.items():
+        if plain.startswith(prefix):
+            require_package(name, module, extra)
+            return
+    if is_own(plain) or is_gymnasium_import(plain):
+        return
     if name.startswith(HOST_PREFIX):
-        twin = name.removeprefix(HOST_PREFIX)
-        fix = (
-            f"Train on its pure-JAX twin {twin}, and evaluate on {name}."
-            if twin in TWINS
-            else "Choose one of `policygrad list envs`, or write your own class with Env's methods."
-        )
-        raise ValueError(f"{name} is stepped on the host, and training needs a pure-JAX environment. {fix}")
-    if not is_own(name):
+        from policygrad.envs.worker import spec_of
+
+        spec_of(plain)
+    elif not gymnasium_has(name):
         find(name)
 
 
-# A user's own: package.module:Class or file.py:Class
+def require_package(name: str, module: str, extra: str) -> None:
+    from policygrad.envs.stateful import missing
 
-
-def is_own(name: str) -> bool:
-    """Whether the id names a user's own class: ``module:Class`` or ``file.py:Class``."""
-    module, colon, attribute = name.rpartition(":")
-    return bool(colon) and attribute.isidentifier() and (module.endswith(".py") or is_module_path(module))
-
-
-def is_module_path(module: str) -> bool:
-    """``a.b.c``, but neither of the prefixes that are ours."""
-    return module not in ("gym", "probe") and all(part.isidentifier() for part in module.split("."))
+    try:
+        found = importlib.util.find_spec(module)
+    except ValueError:  # it was blocked
+        found = None
+    if found is None:
+        raise missing(name, module.replace("_", "-"), extra)
 
 
 def make_own(name: str, kwargs: dict[str, Any]) -> Any:
@@ -148,77 +167,28 @@ def make_own(name: str, kwargs: dict[str, Any]) -> Any:
     Raises:
         ValueError: there is no such module, file or name, it cannot be imported, or it makes no environment.
     """
-    home, _, attribute = name.rpartition(":")
-    module = import_own(home)
-    if not hasattr(module, attribute):
-        near = get_close_matches(attribute, [own for own in vars(module) if not own.startswith("_")], n=1)
-        raise ValueError(f"{home} has no {attribute!r}." + (f" Did you mean {home}:{near[0]}?" if near else ""))
-    env = getattr(module, attribute)
+    env = own(name)
     if callable(env) and not follows_env(env):
-        try:
-            env = env(**kwargs)
-        except Exception as error:
-            raise ValueError(f"{name} could not be made: {type(error).__name__}: {error}") from error
+        env = call_own(name, kwargs)
     elif kwargs:
         raise ValueError(f"{name} is made already and takes no options ({', '.join(kwargs)}).")
-    if not (follows_env(env) or is_host(env)):
-        raise ValueError(
-            f"{name} is no environment: it needs observation_space, action_space, time_limit, "
-            "reset(noise) -> (state, obs) and step(noise, state, action) -> (state, obs, reward, terminated)."
-        )
-    return env
+    if follows_env(env) or is_host_env(env):
+        return env
+    if is_host(env):
+        from policygrad.envs import host
 
-
-def import_own(home: str) -> ModuleType:
-    """A user's module, by its dotted name (the current folder is searched first) or by its file."""
-    try:
-        if home.endswith(".py"):
-            return import_file(home)
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        return importlib.import_module(home)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (home == error.name or home.startswith(f"{error.name}.")):
-            raise ValueError(f"There is no module {home!r} here or among the installed packages.") from error
-        raise ValueError(f"{home} needs the module {error.name!r}, which is not installed.") from error
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{home} could not be imported: {type(error).__name__}: {error}") from error
-
-
-def import_file(path: str) -> ModuleType:
-    """A file as a module of its own; its folder becomes importable, as if Python ran it."""
-    full = os.path.abspath(path)
-    if not os.path.isfile(full):
-        raise ValueError(f"There is no file {path}.")
-    if os.path.dirname(full) not in sys.path:
-        sys.path.insert(0, os.path.dirname(full))
-    name = f"policygrad_own_{re.sub(r'[^A-Za-z0-9]', '_', full)}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, full)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        return host.make(name, env_kwargs=kwargs)
+    raise ValueError(
+        f"{name} is no environment: it needs observation_space, action_space, time_limit, "
+        "reset(noise) -> (state, obs) and step(noise, state, action) -> (state, obs, reward, terminated), "
+        "or is a gymnasium.Env."
+    )
 
 
 # What an environment is
 
 
-def require_env(env: Any, kwargs: dict[str, Any]) -> Any:
-    """``env`` if it is an environment, else a TypeError."""
-    if not (follows_env(env) or is_host(env)):
-        raise TypeError(
-            f"{env_id(env)} is no environment of ours. Give an id such as 'CartPole-v1', or an object with "
-            "observation_space, action_space, time_limit, reset(noise) and step(noise, state, action); "
-            "a Gymnasium environment goes into GymnasiumEnv(lambda: env)."
-        )
+def require_no_options(env: Any, kwargs: dict[str, Any]) -> Any:
     if kwargs:
         raise ValueError(f"Options ({', '.join(kwargs)}) are for ids only. Give them to {env_id(env)} itself.")
     return env
@@ -227,39 +197,77 @@ def require_env(env: Any, kwargs: dict[str, Any]) -> Any:
 def follows_env(env: Any) -> bool:
     """All of :class:`Env` but ``draw``, which has a default. A class is no environment: it wants to be called."""
     wanted = ("observation_space", "action_space", "time_limit", "reset", "step")
-    return not isinstance(env, type) and all(hasattr(env, name) for name in wanted)
+    pure = not isinstance(env, str | type) and all(hasattr(env, name) for name in wanted)
+    return pure and not hasattr(env, "num_envs") and not is_gymnasium_object(env)
+
+
+def is_host_env(env: Any) -> bool:
+    """An object that follows :class:`HostEnv`."""
+    from policygrad.envs.stateful import HostEnv
+
+    return not isinstance(env, str | type) and isinstance(env, HostEnv)
+
+
+def is_gymnasium_object(env: Any) -> bool:
+    """Gymnasium's environments and vector environments, and classes of the former."""
+    from policygrad.envs import host
+
+    return host.is_gymnasium_object(env)
 
 
 def is_host(env: Any) -> bool:
-    """Whether ``env`` (an id or an environment) is stepped on the host."""
-    if isinstance(env, str):
-        return env.startswith(HOST_PREFIX)
-    from policygrad.envs.host import HostEnv
+    """Whether ``env`` (an id, an environment, or a function that makes one) is stepped on the host.
 
-    return not isinstance(env, type) and isinstance(env, HostEnv)
+    A user's own class is looked up for that. What a user's own *function* makes is seen only when it is called: under
+    its name it counts as pure here, and :func:`make` returns what it is.
+    """
+    if not isinstance(env, str):
+        makes_one = callable(env) and not isinstance(env, type) and not follows_env(env)
+        return is_host_env(env) or is_gymnasium_object(env) or makes_one
+    if env in ENTRIES or env.startswith(tuple(PURE_ELSEWHERE)):
+        return False
+    if env.startswith((HOST_PREFIX, *ELSEWHERE)) or is_gymnasium_import(env):
+        return True
+    if is_own(env):
+        found = own(env)
+        return is_host_env(found) or is_gymnasium_object(found)
+    return gymnasium_has(env)
 
 
 def describe(name: str) -> str:
     """The one line that a user is told about an id."""
-    if name.startswith(HOST_PREFIX):
-        return f"{name}: Gymnasium's own environment, stepped on the host"
+    plain = name.removeprefix(HOST_PREFIX)
+    for prefix, (_, _, words) in ELSEWHERE.items():
+        if plain.startswith(prefix):
+            return f"{name}: {words.split(':')[0]}"
     if is_own(name):
         return f"{name}: your own"
+    if name.startswith(HOST_PREFIX) or is_gymnasium_import(name) or (name not in ENTRIES and gymnasium_has(name)):
+        return f"{name}: Gymnasium's own environment, stepped on the host"
     return f"{name}: {find(name).description}"
 
 
 def names() -> dict[str, str]:
-    """Every id with its one-line description."""
+    """Every id of ours with its one-line description."""
     return {name: entry.description for name, entry in ENTRIES.items()}
 
 
 def env_id(env: Any) -> str:
-    """The id as it is; for an object its own ``id``, or else the name of its class."""
+    """The id as it is; for an object its own ``id``, or else the name of its class; for a function its name."""
     if isinstance(env, str):
         return env
     if isinstance(env, type):
         return env.__name__
-    return env.id if is_host(env) and hasattr(env, "id") else type(env).__name__
+    if is_host_env(env) and hasattr(env, "id"):
+        return env.id
+    name = getattr(env, "__name__", type(getattr(env, "unwrapped", env)).__name__)
+    return name if name.isidentifier() else "env"
+
+
+def is_gymnasium_import(name: str) -> bool:
+    """Gymnasium's own syntax, ``module:Name-v0``: the module is imported first."""
+    module, colon, rest = name.partition(":")
+    return bool(colon) and is_module_path(module) and not rest.isidentifier() and "-v" in rest
 
 
 def gymnasium_has(name: str) -> bool:

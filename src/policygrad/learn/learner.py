@@ -52,6 +52,8 @@ class LearnerState(NamedTuple):
     """Gradient steps applied so far."""
     updates: Int[Array, ""]
     """Windows learned from so far."""
+    rows: Int[Array, ""]
+    """Valid rows learned from so far: environment steps."""
     ret: Float[Array, "B"] | None
     """Running discounted return of each stream, where rewards are normalised."""
 
@@ -98,6 +100,7 @@ def make_learner(
     normalize_advantage: bool = False,
     target_kl: float | None = None,
     n_streams: int | None = None,
+    gradient_rows: int | None = None,
 ) -> Learner:
     """The learner of one preset.
 
@@ -113,12 +116,14 @@ def make_learner(
         critic_target: what V regresses on, one of ``CRITIC_TARGETS``; None: no critic is trained.
         target_copy: ``none``; ``periodic``: φ' ← φ every ``target_every`` updates; ``polyak``: φ' ← φ' +
             ``target_tau``·(φ − φ') after each. The critic's targets are computed with φ'.
-        schedule: factor of the learning rate as a function of the number of updates.
+        schedule: factor of the learning rate as a function of the environment steps learned from so far.
         n_epochs, n_minibatches: passes over a window and its division. Memoryless models with ``per="step"`` shuffle
         rows; all others shuffle whole columns.
         normalize_advantage: standardise Ψ in each minibatch (PPO's habit; ``Psi.standardize`` does it once per window).
         target_kl: skip the rest of a window's gradient steps once a minibatch's approximate KL exceeds 1.5·target_kl.
         n_streams: number of columns of a window; needed where rewards are normalised.
+        gradient_rows: at most so many rows at a time in a gradient, whose parts are then added up: with images it stays
+            in the processor's cache. Only for memoryless models with ``per="step"``.
     """
     template = eqx.filter_eval_shape(make_model, jax.random.key(0))
     is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
@@ -140,7 +145,7 @@ def make_learner(
         ret = jnp.zeros(n_streams) if normalizer is not None and normalizer.ret is not None else None
         numbers = jax.tree.map(jnp.asarray, (psi, kind, hyper))
         opt_state = transform.init(ravel_pytree(params)[0])
-        return LearnerState(params, target, opt_state, numbers[0], numbers[1], numbers[2], zero, zero, ret)
+        return LearnerState(params, target, opt_state, numbers[0], numbers[1], numbers[2], zero, zero, zero, ret)
 
     def weigh(state: LearnerState, trajectory: Trajectory) -> Batch:
         model = combine(state.params)
@@ -159,8 +164,7 @@ def make_learner(
     def loss(params: PyTree, state: LearnerState, batch: Batch) -> tuple[Array, dict[str, Array]]:
         trajectory, mask = batch.trajectory, batch.trajectory.mask
         output, _ = unroll(combine(params), trajectory)
-        weights = standardize(batch.weights, mask) if normalize_advantage else batch.weights
-        objective = surrogate(output.log_prob, trajectory.log_mu, weights, mask, kind=state.kind, per=per)
+        objective = surrogate(output.log_prob, trajectory.log_mu, batch.weights, mask, kind=state.kind, per=per)
         entropy = jax.vmap(lambda d: d.entropy())(flatten(output.distribution, mask.ndim)).reshape(mask.shape)
         value_loss = masked_mean((output.value - batch.returns) ** 2, mask)
         total = -objective - state.hyper.ent_coef * average(entropy, mask, per)
@@ -181,12 +185,18 @@ def make_learner(
     def grad(state: LearnerState, batch: Batch, key: Array) -> tuple[PyTree, dict[str, Array]]:
         """The gradient of the loss (downhill). ``key`` is unused by the built-in losses: a stochastic one may want
         it."""
-        grads, metrics = jax.grad(loss, has_aux=True)(state.params, state, batch)
+        if normalize_advantage:
+            batch = batch._replace(weights=standardize(batch.weights, batch.trajectory.mask))
+        derive = jax.grad(loss, has_aux=True)
+        if by_rows and gradient_rows is not None and batch.weights.size > gradient_rows:
+            grads, metrics = added_up(lambda part: derive(state.params, state, part), parts_of(batch, gradient_rows))
+        else:
+            grads, metrics = derive(state.params, state, batch)
         flat, _ = ravel_pytree(grads)
         return grads, metrics | {"grad_norm": jnp.sqrt(flat @ flat)}
 
     def rate(state: LearnerState) -> Array:
-        return state.hyper.learning_rate * (1.0 if schedule is None else schedule(state.updates))
+        return state.hyper.learning_rate * (1.0 if schedule is None else schedule(state.rows))
 
     def apply(state: LearnerState, grads: PyTree) -> LearnerState:
         """One optimiser step. All arrays are handled as one flat vector: dozens of small operations become a few."""
@@ -230,7 +240,7 @@ def make_learner(
         if critic_target is not None:
             metrics["explained_variance"] = 1 - unexplained / jnp.maximum(masked_mean(spread**2, mask), 1e-8)
         metrics["learning_rate"] = rate(state)
-        new = new._replace(updates=state.updates + 1)
+        new = new._replace(updates=state.updates + 1, rows=state.rows + jnp.sum(mask, dtype=jnp.int32))
         return after(new, trajectory), metrics
 
     def after(state: LearnerState, trajectory: Trajectory) -> LearnerState:
@@ -302,6 +312,29 @@ def minibatches(batch: Batch, n: int, by_rows: bool, key: Array) -> Batch:
         return jax.tree.map(one, leaf)
 
     return jax.tree.map(split, columns, batch)
+
+
+def parts_of(batch: Batch, rows: int) -> Batch:
+    """A batch in equal parts of at most ``rows`` rows, stacked: leaves ``[n, 1, T·B/n]``."""
+    batch = batch._replace(trajectory=batch.trajectory._replace(cut_obs=None, carry=None))
+    size = batch.weights.size
+    n = next(n for n in range(-(-size // rows), size + 1) if size % n == 0)
+    return jax.tree.map(lambda x: x.reshape(n, 1, -1, *x.shape[2:]), batch)
+
+
+def added_up(function: Callable[[Batch], PyTree], parts: Batch) -> PyTree:
+    """What ``function`` gives for the whole batch, if it is a mean over valid rows: the parts' means, each with its
+    share of the rows."""
+    count = jnp.maximum(jnp.sum(parts.trajectory.mask), 1)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    )
+
+    def add(total: PyTree, part: Batch) -> tuple[PyTree, None]:
+        share = jnp.sum(part.trajectory.mask) / count
+        return jax.tree.map(lambda t, x: t + share * x, total, function(part)), None
+
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 def permutation(key: Array, n: int) -> Int[Array, "n"]:

@@ -1,20 +1,39 @@
 """Whatever has parameters: unbatched, frozen Equinox modules."""
 
-from policygrad.models.actor_critic import ActorCritic, make_model, unroll
-from policygrad.models.distributions import AbstractDistribution, Categorical, DiagGaussian, TanhGaussian
-from policygrad.models.networks import GRU, MLP, Linear, Table
+from policygrad.models.actor_critic import ActorCritic, FrameWindow, make_model, unroll
+from policygrad.models.actors import Actor
+from policygrad.models.distributions import (
+    AbstractDistribution,
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiagGaussian,
+    Product,
+    StateDependent,
+    TanhGaussian,
+)
+from policygrad.models.encoder import Encoder
+from policygrad.models.networks import CNN, GRU, MLP, Linear, Table
 from policygrad.models.normalize import Normalizer, RunningStatistics
 
 __all__ = [
+    "CNN",
     "GRU",
     "MLP",
     "AbstractDistribution",
+    "Actor",
     "ActorCritic",
+    "Bernoulli",
+    "Beta",
     "Categorical",
     "DiagGaussian",
+    "Encoder",
+    "FrameWindow",
     "Linear",
     "Normalizer",
+    "Product",
     "RunningStatistics",
+    "StateDependent",
     "Table",
     "TanhGaussian",
     "make_model",

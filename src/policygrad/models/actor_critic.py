@@ -4,8 +4,7 @@ Any ``eqx.Module`` with the two methods of :class:`ActorCritic` serves as a mode
 ``__call__(input, carry) -> (Output, carry)`` and ``initial() -> carry`` (None where it has no memory).
 """
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,43 +12,19 @@ import jax.numpy as jnp
 from gymnasium import spaces
 from jaxtyping import Array, Float, PyTree
 
-from policygrad.models.distributions import Categorical, DiagGaussian, TanhGaussian
-from policygrad.models.networks import ACTIVATIONS, GRU, MLP, Linear, Table
+from policygrad.models.actors import Actor, Head, make_family
+from policygrad.models.encoder import Encoder, Vision, make_encoder, normalizable
+from policygrad.models.networks import ACTIVATIONS, GRU, LAYOUTS, MLP, Linear, Table
 from policygrad.models.normalize import Normalizer, RunningStatistics
-from policygrad.types import Input, Output, Trajectory
-
-LOG_STD_RANGE = (-20.0, 2.0)
-
-
-class Encoder(eqx.Module):
-    """Observation, and time-to-go where ``horizon`` is given, to what the networks take: a vector, or an index for
-    tables."""
-
-    kind: str = eqx.field(static=True)
-    """``box``: flattened; ``onehot``: a Discrete as a unit vector; ``index``: a Discrete as it is, for tables."""
-    n: int = eqx.field(static=True)
-    horizon: int | None = eqx.field(static=True)
-
-    def __call__(self, obs: Array, time: Array) -> Any:
-        if self.kind == "index":
-            return obs if self.horizon is None else (jnp.clip(time, 0, self.horizon - 1), obs)
-        x = jax.nn.one_hot(obs, self.n) if self.kind == "onehot" else jnp.ravel(obs)
-        return x if self.horizon is None else jnp.append(x, (self.horizon - time) / self.horizon)
-
-    @property
-    def size(self) -> int:
-        return self.n + (self.horizon is not None)
-
-    @property
-    def table(self) -> tuple[int, ...]:
-        return (self.n,) if self.horizon is None else (self.horizon, self.n)
+from policygrad.spaces import unmasked, zeros
+from policygrad.types import Input, MaskedObs, Output, Trajectory
 
 
 class Memoryless(eqx.Module):
     """A torso without memory: features ↦ net(features), or the identity where actor and critic are separate
     networks."""
 
-    net: MLP | None
+    net: MLP | Vision | None
 
     def initial(self) -> None:
         return None
@@ -61,53 +36,15 @@ class Memoryless(eqx.Module):
 class Recurrent(eqx.Module):
     """A torso with memory, for π(a_t | s_{0:t}): features ↦ GRU(net(features), h)."""
 
-    net: MLP
+    net: MLP | Vision
     cell: GRU
 
     def initial(self) -> Float[Array, "h"]:
         return jnp.zeros(self.cell.size)
 
-    def __call__(self, x: Float[Array, "i"], carry: Float[Array, "h"]) -> tuple[Float[Array, "h"], Float[Array, "h"]]:
+    def __call__(self, x: Any, carry: Float[Array, "h"]) -> tuple[Float[Array, "h"], Float[Array, "h"]]:
         h = self.cell(self.net(x), carry)
         return h, h
-
-
-class Head(eqx.Module):
-    """features ↦ a vector: hidden layers (none where the torso is shared) and a last linear layer, or a table."""
-
-    net: MLP | None
-    last: Linear | Table
-
-    def __call__(self, x: Any) -> Float[Array, "o"]:
-        return self.last(x if self.net is None else self.net(x))
-
-
-class CategoricalActor(eqx.Module):
-    """Multinomial policy over Discrete actions: softmax of the head."""
-
-    head: Head
-
-    def __call__(self, x: Any) -> Categorical:
-        return Categorical(self.head(x))
-
-
-class GaussianActor(eqx.Module):
-    """Gaussian policy over Box actions. ``log_std`` is a parameter, or, where None, the second half of the head.
-    ``tanh`` squashes into the bounds."""
-
-    head: Head
-    log_std: Float[Array, "d"] | None
-    bounds: tuple[Any, Any] | None = eqx.field(static=True)
-
-    def __call__(self, x: Any) -> DiagGaussian | TanhGaussian:
-        out = self.head(x)
-        mean, log_std = (out, self.log_std) if self.log_std is not None else jnp.split(out, 2)
-        if self.log_std is None:
-            log_std = jnp.clip(log_std, *LOG_STD_RANGE)
-        if self.bounds is None:
-            return DiagGaussian(mean, log_std)
-        low, high = (jnp.asarray(bound, mean.dtype) for bound in self.bounds)
-        return TanhGaussian(mean, log_std, low, high)
 
 
 class ActorCritic(eqx.Module):
@@ -115,7 +52,7 @@ class ActorCritic(eqx.Module):
 
     encoder: Encoder
     torso: Memoryless | Recurrent
-    actor: CategoricalActor | GaussianActor
+    actor: Actor
     critic: Head | None
     normalizer: Normalizer | None
 
@@ -127,11 +64,82 @@ class ActorCritic(eqx.Module):
         """One step, unbatched. The carry is reset first where ``input.start``."""
         if carry is not None:
             carry = jax.tree.map(lambda new, old: jnp.where(input.start, new, old), self.initial(), carry)
-        obs = input.obs if self.normalizer is None else self.normalizer.observation(input.obs)
+        obs, mask = unmasked(input.obs)
+        if self.normalizer is not None:
+            obs = self.normalizer.observation(obs)
         x, carry = self.torso(self.encoder(obs, input.time), carry)
-        distribution = self.actor(x)
         value = jnp.zeros(()) if self.critic is None else self.critic(x)[0]
-        return Output(distribution, None, value), carry
+        return Output(self.actor(x, mask), None, value), carry
+
+
+class WindowCarry(NamedTuple):
+    """What a :class:`FrameWindow` remembers."""
+
+    past: PyTree[Array]
+    """The last k − 1 observations, ``[k − 1, ...]``, the newest last; what is older than the episode is ignored."""
+    memory: Any
+    """The carry of the model behind the window."""
+
+
+class FrameWindow(eqx.Module):
+    """A model that is shown the last k observations, ``[k, ...]``, instead of one.
+
+    A shift register makes the windows, and no network is part of it: :func:`unroll` builds all windows of a trajectory
+    by shifting, and hands them to the model in one batch. The register is never reset: the model's encoder hides what
+    the time says is older than the episode.
+    """
+
+    model: ActorCritic
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """That of single observations."""
+        return self.model.normalizer
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.model.encoder
+
+    @property
+    def actor(self) -> Actor:
+        return self.model.actor
+
+    @property
+    def critic(self) -> Head | None:
+        return self.model.critic
+
+    def initial(self) -> WindowCarry:
+        k = self.encoder.frames
+        blank = jax.tree.map(lambda x: jnp.zeros((k - 1, *x.shape), x.dtype), zeros(self.encoder.space.space))
+        return WindowCarry(blank, self.model.initial())
+
+    def __call__(self, input: Input, carry: WindowCarry) -> tuple[Output, WindowCarry]:
+        """One step, unbatched."""
+        window, past = shift_in(carry.past, input.obs)
+        output, memory = self.model(input._replace(obs=window), carry.memory)
+        return output, WindowCarry(past, memory)
+
+
+def shift_in(past: PyTree[Array], obs: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:
+    """The window that ends with ``obs``, and its last k − 1 observations. A mask is that of ``obs``."""
+    obs, mask = unmasked(obs)
+    window = jax.tree.map(lambda past, x: jnp.concatenate([past, jnp.asarray(x, past.dtype)[None]]), past, obs)
+    past = jax.tree.map(lambda x: x[1:], window)
+    return (window if mask is None else MaskedObs(window, mask)), past
+
+
+def all_windows(past: PyTree[Array], obs: PyTree[Array], axes: int) -> tuple[PyTree[Array], PyTree[Array]]:
+    """:func:`shift_in` of every row of ``obs`` ``[T, *B, ...]``: windows ``[T, *B, k, ...]`` and registers ``[T, *B,
+    k − 1, ...]``. ``past`` is the register before row 0, ``[*B, k − 1, ...]``; B has ``axes`` axes."""
+    obs, mask = unmasked(obs)
+
+    def one(past: Array, x: Array) -> Array:
+        rows = jnp.concatenate([jnp.moveaxis(past, axes, 0), x.astype(past.dtype)])
+        return jnp.stack([rows[i : i + len(x)] for i in range(past.shape[axes] + 1)], axis=1 + axes)
+
+    windows = jax.tree.map(one, past, obs)
+    pasts = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 1, None, axis=1 + axes), windows)
+    return (windows if mask is None else MaskedObs(windows, mask)), pasts
 
 
 def make_model(
@@ -142,25 +150,39 @@ def make_model(
     policy: str = "mlp",
     net: tuple[int, ...] = (64, 64),
     activation: str = "tanh",
+    cnn: str = "auto",
+    frames: int = 1,
     shared_torso: bool = False,
     critic: bool = True,
     horizon: int | None = None,
+    bounds: str = "clip",
+    gsde: bool = False,
     log_std_init: float = 0.0,
     state_dependent_std: bool = False,
-    squash: bool = False,
     normalize_obs: bool = False,
     normalize_reward: bool = False,
-) -> ActorCritic:
-    """A model that fits the spaces.
+) -> ActorCritic | FrameWindow:
+    """A model that fits the spaces. Observations and actions may be nested: Dicts and Tuples of Box, Discrete,
+    MultiDiscrete and MultiBinary.
 
     Args:
         policy: ``mlp``; ``tabular`` (softmax of a table, Discrete observations only); ``gru`` (memory, one torso for
             both).
-        net: hidden layers; for ``gru`` the last one is the size of the memory.
+        net: hidden layers; for ``gru`` the last one is the size of the memory. With pictures they stand behind the
+            convolutions.
+        cnn: the convolutions for pictures: ``nature`` (Mnih et al. 2015), ``a3c`` (Mnih et al. 2016), ``minatar``
+            (Young & Tian 2019), ``none`` (pictures are flattened); ``auto``: ``nature`` from 36 pixels a side,
+            ``minatar`` below that. A picture is a Box of three axes, the first or the last of which is the shortest.
+        frames: π and V see the last so many observations, zeros before the episode's start.
+        shared_torso: one network with two heads. Pictures want it: otherwise actor and critic have convolutions each.
         horizon: T of a time-to-go policy π(s, T − t); None: the policy does not see the time.
+        bounds: how a bounded Box of actions is respected: ``clip`` (a Gaussian; the environment clips), ``tanh`` (a
+            squashed Gaussian), ``beta`` (a Beta density).
+        gsde: the exploration noise is a function of the state, held over a window.
         log_std_init: initial log standard deviation of a Gaussian.
         state_dependent_std: the standard deviation is an output of the network instead of a parameter.
-        squash: tanh-squash the Gaussian into the bounds.
+        normalize_obs: normalise observations by running statistics: all Boxes but pictures.
+        normalize_reward: scale rewards by the running spread of the discounted return.
 
     Raises:
         ValueError: spaces or options that do not fit, with the fix.
@@ -169,78 +191,68 @@ def make_model(
         raise ValueError(f"unknown policy {policy!r}: choose mlp, tabular or gru")
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-    encoder = make_encoder(observation_space, tabular=policy == "tabular", horizon=horizon)
+    if bounds not in ("clip", "tanh", "beta"):
+        raise ValueError(f"unknown bounds {bounds!r}: choose clip, tanh or beta")
+    if gsde and (policy == "tabular" or bounds != "clip" or state_dependent_std):
+        raise ValueError(
+            "gsde is a Gaussian whose spread comes from a network's features: "
+            "use policy mlp or gru and bounds=clip, and drop state_dependent_std"
+        )
+    tabular, recurrent = policy == "tabular", policy == "gru"
+    encoder = make_encoder(observation_space, tabular=tabular, horizon=horizon, frames=frames, cnn=cnn)
+    pictures = [] if tabular else encoder.shapes
+    n_features = encoder.size + sum(LAYOUTS[layout].dense for layout, _ in pictures)
     torso_key, actor_key, critic_key = jax.random.split(key, 3)
-    if policy == "tabular":
-        torso: Any = Memoryless(None)
-    elif policy == "gru":
+
+    def body(sizes: tuple[int, ...], key: Array) -> MLP | Vision:
+        if pictures:
+            return Vision(encoder, sizes, activation, key=key)
+        return MLP(encoder.size, sizes, activation, key=key)
+
+    if recurrent:
         if not net:
             raise ValueError("a gru policy needs at least one hidden size: --net 64")
         in_key, cell_key = jax.random.split(torso_key)
-        torso = Recurrent(
-            MLP(encoder.size, net[:-1], activation, key=in_key),
-            GRU(net[-2] if len(net) > 1 else encoder.size, net[-1], key=cell_key),
-        )
+        size_in = net[-2] if len(net) > 1 else n_features
+        torso: Any = Recurrent(body(net[:-1], in_key), GRU(size_in, net[-1], key=cell_key))
     else:
-        torso = Memoryless(MLP(encoder.size, net, activation, key=torso_key) if shared_torso and net else None)
-    own = () if policy == "gru" or shared_torso else net
-    width = net[-1] if net else encoder.size
+        shared = shared_torso and not tabular and (net or pictures)
+        torso = Memoryless(body(net, torso_key) if shared else None)
+    own = torso.net is None and not tabular and bool(net or pictures)
+    width = net[-1] if net else n_features
 
     def head(size: int, scale: float, key: Array) -> Head:
-        if policy == "tabular":
+        if tabular:
             return Head(None, Table((*encoder.table, size)))
         net_key, last_key = jax.random.split(key)
-        return Head(
-            MLP(encoder.size, own, activation, key=net_key) if own else None,
-            Linear(width, size, scale=scale, key=last_key),
-        )
+        return Head(body(net, net_key) if own else None, Linear(width, size, scale=scale, key=last_key))
 
-    actor = make_actor(action_space, head, actor_key, log_std_init, state_dependent_std, squash)
-    normalizer = None
-    if normalize_obs or normalize_reward:
-        if normalize_obs and encoder.kind != "box":
-            raise ValueError(
-                "normalize_obs needs a Box observation; a Discrete one has nothing to normalise: drop the option"
-            )
-        obs = RunningStatistics(observation_space.shape) if normalize_obs else None  # type: ignore[arg-type]
-        normalizer = Normalizer(obs, RunningStatistics() if normalize_reward else None)
-    return ActorCritic(encoder, torso, actor, head(1, 1.0, critic_key) if critic else None, normalizer)
-
-
-def make_encoder(space: spaces.Space, *, tabular: bool, horizon: int | None) -> Encoder:
-    if isinstance(space, spaces.Discrete):
-        return Encoder("index" if tabular else "onehot", int(space.n), horizon)
-    if tabular:
-        raise ValueError(f"a tabular policy needs a Discrete observation space, not {space}: use policy mlp")
-    if isinstance(space, spaces.Box):
-        return Encoder("box", math.prod(space.shape), horizon)
-    raise ValueError(
-        f"observation space {space} is not supported: flatten it to a Box or a Discrete "
-        "(gymnasium.wrappers.FlattenObservation)"
+    family = make_family(
+        action_space,
+        bounds=bounds,
+        gsde=gsde,
+        n_features=width,
+        log_std_init=log_std_init,
+        state_dependent_std=state_dependent_std,
     )
+    actor = Actor(head(family.size, 0.01, actor_key), family)
+    normalizer = make_normalizer(encoder, normalize_obs, normalize_reward)
+    model = ActorCritic(encoder, torso, actor, head(1, 1.0, critic_key) if critic else None, normalizer)
+    return model if frames == 1 else FrameWindow(model)
 
 
-def make_actor(
-    space: spaces.Space, head: Any, key: Array, log_std_init: float, state_dependent_std: bool, squash: bool
-) -> Any:
-    if isinstance(space, spaces.Discrete):
-        if state_dependent_std or squash:
-            raise ValueError(
-                "state_dependent_std and squash belong to Gaussian policies and the action space is Discrete: drop them"
-            )
-        return CategoricalActor(head(int(space.n), 0.01, key))
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        if squash and not space.is_bounded():
-            raise ValueError(f"squash needs a bounded action space, not {space}: drop it")
-        bounds = (tuple(space.low.tolist()), tuple(space.high.tolist())) if squash else None
-        d = space.shape[0]
-        if not state_dependent_std:
-            return GaussianActor(head(d, 0.01, key), jnp.full(d, float(log_std_init)), bounds)
-        actor = GaussianActor(head(2 * d, 0.01, key), None, bounds)
-        if isinstance(actor.head.last, Table):
-            return eqx.tree_at(lambda a: a.head.last.rows, actor, actor.head.last.rows.at[..., d:].set(log_std_init))
-        return eqx.tree_at(lambda a: a.head.last.bias, actor, actor.head.last.bias.at[d:].set(log_std_init))
-    raise ValueError(f"action space {space} is not supported: Discrete and one-dimensional Box are")
+def make_normalizer(encoder: Encoder, normalize_obs: bool, normalize_reward: bool) -> Normalizer | None:
+    """Empty statistics of what is to be normalised."""
+    if not (normalize_obs or normalize_reward):
+        return None
+    like = normalizable(encoder)
+    if normalize_obs and not jax.tree.leaves(like):
+        raise ValueError(
+            "normalize_obs needs a Box in the observation that is no picture; Discrete parts and pictures have nothing "
+            "to normalise: drop the option"
+        )
+    obs = RunningStatistics(like=like) if normalize_obs else None
+    return Normalizer(obs, RunningStatistics() if normalize_reward else None)
 
 
 def is_memoryless(model: Any) -> bool:
@@ -256,8 +268,14 @@ def unroll(model: Any, trajectory: Trajectory) -> tuple[Output, PyTree[Array]]:
     """The model's outputs along a trajectory, ``[T, *B]``, with log π(a_t | ·), and the carry *after* each row (None
     where memoryless).
 
-    A memoryless model sees one batch of T·B rows; one with memory is scanned over time from ``trajectory.carry``.
+    A memoryless model sees one batch of T·B rows; one with memory is scanned over time from ``trajectory.carry``. One
+    with a window of frames sees all windows at once, and is scanned only if it has a memory beside.
     """
+    if isinstance(model, FrameWindow):
+        past, memory = trajectory.carry
+        windows, pasts = all_windows(past, trajectory.obs, trajectory.mask.ndim - 1)
+        output, memories = unroll(model.model, trajectory._replace(obs=windows, carry=memory))
+        return output, WindowCarry(pasts, memories)
     inputs = Input(trajectory.obs, trajectory.time, trajectory.start)
     lead = trajectory.mask.shape
     if is_memoryless(model):  # also where the trajectory holds the memory of another model

@@ -1,12 +1,12 @@
 """Networks: unbatched Equinox modules with orthogonal weights."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 ACTIVATIONS: Mapping[str, Callable] = {
     "tanh": jnp.tanh,
@@ -57,6 +57,95 @@ class MLP(eqx.Module):
         for layer in self.layers:
             x = ACTIVATIONS[self.activation](layer(x))
         return x
+
+
+class Layout(NamedTuple):
+    """A convolutional network: layers of (channels, kernel, stride) and one dense layer behind them, all with relu."""
+
+    convolutions: tuple[tuple[int, int, int], ...]
+    dense: int
+
+    @property
+    def smallest(self) -> int:
+        """The least number of pixels a side."""
+        size = 1
+        for _, kernel, stride in reversed(self.convolutions):
+            size = (size - 1) * stride + kernel
+        return size
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "nature": Layout(((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+    "a3c": Layout(((16, 8, 4), (32, 4, 2)), 256),
+    "minatar": Layout(((16, 3, 1),), 128),
+}
+"""Mnih et al. (2015), "Human-level control through deep reinforcement learning"; Mnih et al. (2016), "Asynchronous
+methods for deep reinforcement learning"; Young & Tian (2019), "MinAtar"."""
+
+
+class Convolution(eqx.Module):
+    """A convolution without padding, relu behind it. The channels are the last axis."""
+
+    weight: Float[Array, "k k i o"]
+    bias: Float[Array, "o"]
+    stride: int = eqx.field(static=True)
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, *, key: Array):
+        weight = 2**0.5 * orthogonal(key, (channels_out, kernel * kernel * channels_in))
+        self.weight = weight.T.reshape(kernel, kernel, channels_in, channels_out)
+        self.bias, self.stride = jnp.zeros(channels_out), stride
+
+    def __call__(self, x: Float[Array, "h w i"]) -> Float[Array, "h' w' o"]:
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        strides = (self.stride, self.stride)
+        y = jax.lax.conv_general_dilated(x[None], self.weight, strides, "VALID", dimension_numbers=dimensions)[0]
+        return jax.nn.relu(y + self.bias)
+
+
+class CNN(eqx.Module):
+    """A picture ↦ a vector, by one of :data:`LAYOUTS`.
+
+    Bytes stay bytes until here, and are divided by 255.
+
+    Raises:
+        ValueError: a picture that is too small, with a layout that fits.
+    """
+
+    convolutions: tuple[Convolution, ...]
+    dense: Linear
+
+    def __init__(self, shape: tuple[int, int, int], layout: str, *, key: Array):
+        height, width, channels = shape
+        convolutions, dense = LAYOUTS[layout]
+        require_large_enough(shape, layout)
+        *conv_keys, dense_key = jax.random.split(key, len(convolutions) + 1)
+        layers = []
+        for (out, kernel, stride), conv_key in zip(convolutions, conv_keys):
+            layers.append(Convolution(channels, out, kernel, stride, key=conv_key))
+            height, width, channels = (height - kernel) // stride + 1, (width - kernel) // stride + 1, out
+        self.convolutions = tuple(layers)
+        self.dense = Linear(height * width * channels, dense, scale=2**0.5, key=dense_key)
+
+    def __call__(self, picture: Shaped[Array, "h w c"]) -> Float[Array, "o"]:
+        x = picture.astype(self.dense.bias.dtype)
+        if picture.dtype == jnp.uint8:
+            x = x / 255
+        for layer in self.convolutions:
+            x = layer(x)
+        return jax.nn.relu(self.dense(jnp.ravel(x)))
+
+
+def require_large_enough(shape: tuple[int, int, int], layout: str) -> None:
+    """A ValueError where the layout's kernels do not fit into the picture."""
+    side = min(shape[:2])
+    if side >= LAYOUTS[layout].smallest:
+        return
+    fitting = [name for name, other in LAYOUTS.items() if side >= other.smallest]
+    fix = f"set cnn={fitting[0]}" if fitting else "set cnn=none, which flattens it"
+    raise ValueError(
+        f"cnn={layout} needs pictures of at least {LAYOUTS[layout].smallest} pixels a side, and this one has "
+        f"{shape[0]} × {shape[1]}: {fix}"
+    )
 
 
 class Table(eqx.Module):

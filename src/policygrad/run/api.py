@@ -1,6 +1,8 @@
 """The library in three calls: :func:`train`, :func:`load`, :func:`evaluate`."""
 
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,14 +14,16 @@ import numpy as np
 from policygrad.envs import registry
 from policygrad.envs.core import autoreset
 from policygrad.run import train as loop
-from policygrad.run.devices import one_device_per_core
+from policygrad.run.devices import answer_at_once, one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
+from policygrad.run.host import HostProgram, make_host_program
 from policygrad.run.policy import Policy, check_model
 from policygrad.run.program import Program, make_program
+from policygrad.run.progress import Progress
 from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
 from policygrad.run.record import RunDirectory, RunError
 from policygrad.run.statistics import summary
-from policygrad.storage.checkpoint import read_recipe
+from policygrad.storage.checkpoint import CheckpointError, read_meta, read_recipe
 
 MAX_HOST_ENVS = 64
 """Host environments that are evaluated side by side."""
@@ -32,8 +36,8 @@ OF_BUILT_IN_MODELS = {item.name for item in fields(Recipe) if item.metadata["gro
 class Run:
     """A run, trained or loaded: its policies, its history and its folder."""
 
-    def __init__(self, fit: loop.Fit, raw_env: Any, *, checkpoint: str = "best"):
-        self._fit, self._env, self._checkpoint = fit, raw_env, checkpoint
+    def __init__(self, fit: loop.Fit, *, checkpoint: str = "best"):
+        self._fit, self._checkpoint = fit, checkpoint
 
     def __repr__(self) -> str:
         recipe, seeds = self.recipe, "1 seed" if self.recipe.seeds == 1 else f"{self.recipe.seeds} seeds"
@@ -51,8 +55,8 @@ class Run:
 
     @property
     def env(self) -> Any:
-        """The pure environment it was trained on."""
-        return self._env
+        """The environment it was trained on."""
+        return self._fit.program.raw_env
 
     @property
     def policy(self) -> Policy:
@@ -62,7 +66,7 @@ class Run:
     @property
     def policies(self) -> list[Policy]:
         """The policy of every seed."""
-        env = self._env
+        env = self.env
         return [
             Policy(model, env.observation_space, env.action_space, remembers=self.recipe.remembers)
             for model in self.models
@@ -76,8 +80,8 @@ class Run:
         return [self._fit.program.model(self._fit.state, seed) for seed in range(self.recipe.seeds)]
 
     @property
-    def program(self) -> Program:
-        """The pure functions of the run."""
+    def program(self) -> Program | HostProgram:
+        """The functions of the run."""
         return self._fit.program
 
     @property
@@ -130,17 +134,23 @@ class Run:
     ) -> list[Evaluation]:
         """Evaluate every seed's policy: see :func:`evaluate`."""
         limit = self.recipe.max_episode_steps
-        made = self._env if env is None else make_for(env, episodes, limit)
-        how: dict[str, Any] = {"episodes": episodes, "deterministic": deterministic, "seed": seed}
+        program = self._fit.program
+        if env is None and isinstance(program, HostProgram):
+            made, own = program.make_env(min(episodes, MAX_HOST_ENVS), False), True
+        else:
+            made, own = make_for(program.raw_env if env is None else env, episodes, limit), isinstance(env, str)
+        how: dict[str, Any] = {"episodes": episodes, "deterministic": deterministic}
         play = partial(evaluate, env=made, max_episode_steps=limit, **how)
-        try:
-            return [play(policy) for policy in self.policies]
+        try:  # each seed plays its own episodes: intervals over seeds need them independent
+            return [play(policy, seed=seed + 7919 * i) for i, policy in enumerate(self.policies)]
         finally:
-            if isinstance(env, str) and registry.is_host(env):
+            if own and registry.is_host(made):
                 made.close()
 
     def curves(self, key: str = "rollout/ep_rew_mean") -> list[tuple[np.ndarray, np.ndarray]]:
         """``(steps, values)`` of every seed, where ``key`` was measured."""
+        if key not in self.history:
+            raise RecipeError(f"{key!r} was not logged: choose one of {', '.join(self.history)}")
         steps, values = self.history["time/total_timesteps"], self.history[key]
         known = np.isfinite(values)
         return [(steps[rows, seed], values[rows, seed]) for seed, rows in enumerate(known.T) if rows.any()]
@@ -167,6 +177,8 @@ def train(
     model: Any = None,
     callback: loop.Callback | None = None,
     tensorboard: bool = True,
+    wandb: str | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> Run:
     """Train a policy.
@@ -174,13 +186,17 @@ def train(
         run = pg.train("CartPole-v1", "a2c", total_timesteps=500_000, seeds=8)
 
     Args:
-        env: an id, or an object that follows :class:`policygrad.Env`.
+        env: an id; an object that follows :class:`policygrad.Env`; a Gymnasium environment or vector environment, or a
+            function that makes one.
         algo: a preset's name (``policygrad list``), or a whole :class:`Recipe`.
         out: the folder in which ``<env>/<algo>-<n>/`` is made; None keeps the run in memory.
         path: exactly this folder instead; it must not exist.
         model: an own ``eqx.Module`` (every seed starts from it), or a function ``key -> eqx.Module``. It needs
             ``__call__(input, carry) -> (Output, carry)`` and ``initial() -> carry``.
         callback: called with every log row; returning False ends the run, None goes on.
+        tensorboard: write TensorBoard files beside ``metrics.csv``.
+        wandb: a project of Weights & Biases that gets the same numbers.
+        progress: show a bar (in a notebook too).
         options: any field of :class:`Recipe`.
 
     Raises:
@@ -190,7 +206,7 @@ def train(
     """
     run = begin(env, algo, out=out, path=path, model=model, **options)
     try:
-        return proceed(run, callback=callback, tensorboard=tensorboard)
+        return proceed(run, callback=callback, tensorboard=tensorboard, wandb=wandb, progress=progress)
     except BaseException:
         run.discard()
         raise
@@ -201,27 +217,47 @@ def begin(
 ) -> Run:
     """A run at its beginning, with its folder: the first half of :func:`train`; :func:`proceed` is the second."""
     enable_compilation_cache()
-    made = pure_env(env)
     name = env if isinstance(env, str) else registry.env_id(env)
     if model is not None:
         refuse_model_options(options)
         options["policy"] = "own"
+    if isinstance(env, str):
+        registry.require_trainable(env)
     recipe = change(algo, env=name, **options) if isinstance(algo, Recipe) else make_recipe(algo, name, **options)
-    fit = loop.start(program_of(recipe, made, model))
+    program = program_of(recipe, env, model)
+    fit = loop.start(program)
     if path is not None:
         fit.directory = RunDirectory.create_at(path)
     elif out is not None:
         fit.directory = RunDirectory.create(name, recipe.algo, out)
     if fit.directory is not None:
         fit.directory.write_recipe(recipe.to_dict())
-    return Run(fit, made)
+    return Run(fit)
 
 
-def proceed(run: Run, *, callback: loop.Callback | None = None, tensorboard: bool = True) -> Run:
+def proceed(
+    run: Run,
+    *,
+    callback: loop.Callback | None = None,
+    tensorboard: bool = True,
+    wandb: str | None = None,
+    progress: bool = False,
+) -> Run:
     """Train a run to the end of its budget, and draw its picture."""
     fit = run._fit
-    if not fit.finished:
-        loop.fit(fit, callback=callback, tensorboard=tensorboard)
+    if callback is not None and not callable(callback):
+        raise RecipeError(f"callback is a {type(callback).__name__}: give a function of one log row")
+    with Progress(run.recipe.total_timesteps, sys.stderr, quiet=not progress) as bar:
+
+        def both(row: dict[str, Any]) -> Any:
+            bar(row)
+            return None if callback is None else callback(row)
+
+        try:
+            if not fit.finished:
+                loop.fit(fit, callback=both, tensorboard=tensorboard, wandb=wandb)
+        finally:
+            fit.program.close()
     run._checkpoint = "best"
     if run.path is not None and any(np.isfinite(row.get("rollout/ep_rew_mean", np.nan)).any() for row in fit.history):
         run.plot()
@@ -235,6 +271,8 @@ def resume(
     model: Any = None,
     callback: loop.Callback | None = None,
     tensorboard: bool = True,
+    wandb: str | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> Run:
     """Go on where a run was last saved. The result is, bit for bit, that of a run that was never stopped.
@@ -243,7 +281,7 @@ def resume(
     learned so far. Nothing else of the recipe may change.
     """
     run = reopen(path, env=env, model=model, **options)
-    return proceed(run, callback=callback, tensorboard=tensorboard)
+    return proceed(run, callback=callback, tensorboard=tensorboard, wandb=wandb, progress=progress)
 
 
 def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **options: Any) -> Run:
@@ -257,13 +295,17 @@ def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **opt
     enable_compilation_cache()
     directory = RunDirectory.open(path)
     recipe = replace(stored_recipe(directory), **options)
-    made = stored_env(recipe, env)
-    program = program_of(recipe, made, model)
+    if recipe.lr_schedule == "linear" and recipe.total_timesteps != stored_recipe(directory).total_timesteps:
+        raise RecipeError(
+            "total_timesteps cannot change with lr_schedule=linear: the learning rate falls to zero at the budget's "
+            "end, so it would be another run; start a new one"
+        )
+    program = program_of(recipe, stored_env(recipe, env), model, stored_groups(directory))
     fit = loop.resume(program, directory) if directory.last.exists() else loop.start(program, directory)
     fit.history.extend(stored_history(directory, recipe, fit.env_steps))
     if not fit.finished:
         directory.write_recipe(recipe.to_dict())
-    return Run(fit, made, checkpoint="last")
+    return Run(fit, checkpoint="last")
 
 
 def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpoint: str = "best") -> Run:
@@ -282,17 +324,33 @@ def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpo
     enable_compilation_cache()
     directory = RunDirectory.open(path)
     recipe = stored_recipe(directory)
-    made = stored_env(recipe, env)
-    fit = loop.resume(program_of(recipe, made, model), directory)
+    program = program_of(recipe, stored_env(recipe, env), model, stored_groups(directory))
+    try:
+        fit = loop.resume(program, directory)
+    except CheckpointError:
+        if checkpoint == "last" or not directory.best.exists():
+            raise
+        fit = loop.best_alone(program, directory)  # the best policy needs no other file
     fit.history.extend(stored_history(directory, recipe, fit.env_steps))
-    return Run(fit, made, checkpoint=checkpoint)
+    return Run(fit, checkpoint=checkpoint)
+
+
+def stored_groups(directory: RunDirectory) -> int | None:
+    """The groups of seeds of a saved run; None: it has not saved any."""
+    try:
+        return read_meta(directory.last).get("groups")
+    except (CheckpointError, OSError):
+        return None
 
 
 def stored_recipe(directory: RunDirectory) -> Recipe:
     """The recipe of a run. ``recipe.json`` can be edited by anyone, so the checkpoints' own word is asked too."""
     recipe = Recipe.from_dict(directory.read_recipe())
     for file in (directory.last, directory.best):
-        trained = Recipe.from_dict(read_recipe(file)) if file.exists() else recipe
+        try:
+            trained = Recipe.from_dict(read_recipe(file)) if file.exists() else recipe
+        except CheckpointError:  # whoever needs this file will say so
+            continue
         for name in (item.name for item in fields(Recipe) if item.name not in CHANGEABLE):
             here, there = getattr(recipe, name), getattr(trained, name)
             if here != there:
@@ -309,21 +367,50 @@ def stored_env(recipe: Recipe, env: Any) -> Any:
         raise RunError(
             f"this run was trained on an environment object, of the class {recipe.env}: load it in Python, with env=..."
         )
-    return pure_env(recipe.env if env is None else env)
+    return recipe.env if env is None else env
 
 
-def program_of(recipe: Recipe, env: Any, model: Any) -> Program:
-    """The program of a recipe. A model of the user's own is there where the recipe says so, and is looked at first."""
+def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) -> Program | HostProgram:
+    """The program of a recipe on an environment (an id or an object).
+
+    Args:
+        model: of the user's own, where the recipe says so; it is looked at first.
+        groups: of seeds, as many as there were before.
+    """
+    one_device_per_core()
+    if isinstance(env, type) and not registry.is_host(env):
+        env = env()
     if recipe.policy == "own" and model is None:
         raise RecipeError(
             "policy='own' is a model of your own, which no file can hold: pass it in Python, with model=..."
         )
     if recipe.policy != "own" and model is not None:
         raise RecipeError(f"this run has the built-in model {recipe.policy!r}: drop model=")
+    if registry.is_host(env):
+        answer_at_once()
+        return make_host_program(recipe, host_maker(recipe, env), model)
+    made = registry.make(env, **recipe.env_options)
+    if registry.is_host(made):
+        answer_at_once()
+        return make_host_program(recipe, host_maker(recipe, env), model)
+    if recipe.wrapper:
+        raise RecipeError(f"wrapper is for Gymnasium's environments and {recipe.env} is pure JAX: drop it")
     if model is not None:
-        check_model(model, env, remembers=recipe.remembers)
-    one_device_per_core(recipe)
-    return make_program(recipe, env, model)
+        check_model(model, made, remembers=recipe.remembers)
+    return make_program(recipe, made, model, groups=groups)
+
+
+def host_maker(recipe: Recipe, env: Any) -> Callable[[int, bool], Any]:
+    """``(num_envs, training) -> HostEnv`` with the recipe's options."""
+    from policygrad.envs import host
+
+    options: dict[str, Any] = {
+        "env_kwargs": recipe.env_options,
+        "wrappers": recipe.wrappers,
+        "vectorization": recipe.vectorization,
+        "max_episode_steps": recipe.max_episode_steps,
+    }
+    return lambda num_envs, training: host.make(env, num_envs, training=training, **options)
 
 
 def refuse_model_options(options: dict[str, Any]) -> None:
@@ -370,6 +457,8 @@ def evaluate(
     Returns:
         returns and lengths, with ``mean`` and a 95 % bootstrap ``interval`` over episodes.
     """
+    if not 0 <= seed < 2**31:
+        raise RecipeError(f"seed must be in [0, 2147483647], not {seed!r}")
     if isinstance(policy, Run):
         limit = policy.recipe.max_episode_steps
         policy, max_episode_steps = policy.policy, limit if max_episode_steps is None else max_episode_steps
@@ -392,11 +481,14 @@ def make_for(env: Any, episodes: int, max_episode_steps: int | None = None) -> A
 
     A pure environment gets its time limit from :func:`autoreset`, Gymnasium's get it here.
     """
-    if episodes < 1:
-        raise RecipeError(f"episodes must be at least 1, not {episodes}")
-    if isinstance(env, str) and registry.is_host(env):
-        limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
-        return registry.make(env, num_envs=min(episodes, MAX_HOST_ENVS), **limit)
+    if not isinstance(episodes, int) or episodes < 1:
+        raise RecipeError(f"episodes must be at least 1, and a whole number, not {episodes!r}")
+    if registry.is_host(env):
+        from policygrad.envs import host
+
+        if isinstance(env, host.HostEnv):
+            return env
+        return host.make(env, min(episodes, MAX_HOST_ENVS), training=False, max_episode_steps=max_episode_steps)
     return registry.make(env)
 
 
@@ -415,19 +507,6 @@ def require_same_spaces(policy: Policy, env: Any) -> None:
                 f"the policy's {what} space is {mine} and the environment's is {theirs}: "
                 "evaluate it on an environment with the same spaces"
             )
-
-
-def pure_env(env: Any) -> Any:
-    """The environment, if it can be trained on."""
-    if isinstance(env, str):
-        registry.require_trainable(env)
-    made = registry.make(env)
-    if registry.is_host(made):
-        raise RecipeError(
-            f"{registry.env_id(env)} is stepped on the host, and training needs a pure-JAX environment: "
-            "choose one of `policygrad list envs`, or write your own class with Env's methods"
-        )
-    return made
 
 
 def enable_compilation_cache() -> None:

@@ -1,6 +1,7 @@
 """What XLA gets of the processor: threads, and one device for each core among which seeds are shared out.
 
-Decided before XLA starts, from the recipe alone, so that a resumed run computes as before.
+Decided before XLA starts. The groups of seeds that are computed together are part of a run's checkpoints: a resumed run
+keeps them, on however many devices, and computes as before.
 """
 
 import json
@@ -35,16 +36,25 @@ def spare_threads_of(run: str) -> None:
     spare_threads(recipe)
 
 
-def one_device_per_core(recipe: Recipe) -> None:
-    """Several seeds: a CPU device for each core, unless XLA has started or ``JAX_NUM_CPU_DEVICES`` says otherwise."""
+def one_device_per_core() -> None:
+    """A CPU device for each core, unless XLA has started or ``JAX_NUM_CPU_DEVICES`` says otherwise. One seed uses one
+    of them."""
     import jax
 
-    if recipe.seeds == 1 or getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
+    if getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
         return
     try:
-        jax.config.update("jax_num_cpu_devices", shares(recipe.seeds, cores()))
+        jax.config.update("jax_num_cpu_devices", cores())
     except RuntimeError:
         return
+
+
+def answer_at_once() -> None:
+    """Calls are computed where they are made: handing a small one to another thread takes longer than the call itself.
+    A host environment waits for every action. Without effect once XLA has started."""
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def cores() -> int:

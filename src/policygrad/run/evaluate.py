@@ -98,7 +98,7 @@ def evaluate_host(policy: Any, env: Any, episodes: int, *, seed: int = 0, determ
     """``episodes`` episodes of a batch of host environments; each environment plays its share, so that short episodes
     are not favoured.
 
-    ``policy`` has ``predict(obs, deterministic=, state=, episode_start=, reward=) -> (action, state)``.
+    ``policy`` has ``act(obs, deterministic=, state=, episode_start=, reward=) -> (action, state)``.
     """
     quota = np.full(env.num_envs, episodes // env.num_envs) + (np.arange(env.num_envs) < episodes % env.num_envs)
     obs, state = env.reset(seed), None
@@ -108,9 +108,7 @@ def evaluate_host(policy: Any, env: Any, episodes: int, *, seed: int = 0, determ
     returns: list[float] = []
     lengths: list[float] = []
     while quota.any():
-        action, state = policy.predict(
-            obs, deterministic=deterministic, state=state, episode_start=start, reward=reward
-        )
+        action, state = policy.act(obs, deterministic=deterministic, state=state, episode_start=start, reward=reward)
         shown = env.step(action)
         ret, length = ret + np.where(shown.valid, shown.reward, 0), length + shown.valid
         over = (shown.terminated | shown.truncated) & shown.valid

@@ -1,5 +1,6 @@
 """A trained policy as a user holds it: NumPy in, NumPy out."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from policygrad.envs.core import autoreset, to_bounds
-from policygrad.envs.memory import flat, remember
+from policygrad.envs.core import autoreset
+from policygrad.envs.memory import remember, with_last
 from policygrad.models.actor_critic import initial_carry
 from policygrad.run.recipes import RecipeError
-from policygrad.types import Input, Output
+from policygrad.spaces import MASK_KEY, flat, from_env, parts, per_part, to_bounds, to_env, unmasked, zeros
+from policygrad.types import Input, MaskedObs, Output
 
 
 class PolicyState(NamedTuple):
@@ -33,6 +35,9 @@ class Policy:
         action, state = policy.predict(obs)                                  # memoryless
         action, state = policy.predict(obs, state=state, episode_start=done)  # with memory or time-to-go
 
+    ``predict`` speaks the environment's language: what the environment showed goes in, and what comes out is in its
+    action space. :meth:`act` speaks ours (:mod:`policygrad.spaces`): batches of trees of arrays, counted from 0.
+
     One call is one jitted function; the first call of every batch size compiles it.
     """
 
@@ -45,18 +50,20 @@ class Policy:
         remembers: bool = False,
         seed: int = 0,
     ):
-        self.model, self.observation_space, self.action_space, self.remembers = (
-            model,
-            observation_space,
-            action_space,
-            remembers,
-        )
+        self.observation_space, self.action_space, self.remembers = observation_space, action_space, remembers
         self.seed(seed)
+        self.renew(model)
         arrays, static = eqx.partition(model, eqx.is_array)
-        self._leaves, structure = jax.tree.flatten(arrays)  # a list is a quicker argument than a tree of modules
+        structure = jax.tree.structure(arrays)
         act = partial(_act, structure, static, observation_space, action_space, remembers)
         self._greedy, self._sample = jax.jit(partial(act, None)), jax.jit(act)
         self._begin: dict[int, tuple[PolicyState, np.ndarray, np.ndarray]] = {}
+
+    def renew(self, model: Any) -> None:
+        """Play with another model of the same structure. Nothing is compiled again."""
+        self.model = model
+        # A list is a quicker argument than a tree of modules.
+        self._leaves = jax.tree.leaves(eqx.filter(model, eqx.is_array))
 
     def seed(self, seed: int) -> None:
         """Begin the random numbers of sampled actions anew."""
@@ -70,27 +77,54 @@ class Policy:
         state: PolicyState | None = None,
         episode_start: Any = None,
         reward: Any = None,
-    ) -> tuple[np.ndarray, PolicyState]:
+        action_mask: Any = None,
+    ) -> tuple[Any, PolicyState]:
         """Actions for one observation or for a batch of them.
 
         Args:
-            obs: ``[*space.shape]`` or ``[n, *space.shape]``.
+            obs: what the environment showed: an array ``[*space.shape]`` or a batch ``[n, *space.shape]``; of a Dict or
+                a Tuple space a dict or a tuple of them. A key ``action_mask`` of a dict is the mask.
             deterministic: the mode of π, or a sample.
             state: what the last call returned; None: every episode begins now. A memoryless policy that does not see
                 the time needs none.
             episode_start: ``[n]`` bool: these episodes begin now.
             reward: ``[n]``: the last reward, for policies that see it (``remember``).
+            action_mask: ``[k]``, or ``[n, k]`` of a batch: which actions are valid. The others are never chosen.
 
         Returns:
-            ``(action, state)``. Box actions lie inside the bounds of the space.
+            ``(action, state)``. Actions are as the environment takes them: Discrete ones count from the space's
+            ``start``, Box ones lie inside the bounds.
 
         Raises:
             ValueError: an observation that does not fit the space, or anything else of another number of environments.
         """
-        obs = np.asarray(obs)
-        single = self._is_single(obs.shape)
-        obs = obs[None] if single else obs
-        n = len(obs)
+        if action_mask is None and isinstance(obs, Mapping) and MASK_KEY not in self._keys():
+            action_mask = obs.get(MASK_KEY)
+        require_structure(self.observation_space, obs)
+        seen = from_env(self.observation_space, obs)
+        single = is_single(self.observation_space, seen)
+        if single:
+            seen = jax.tree.map(lambda x: x[None], seen)
+        if action_mask is not None:
+            mask = np.asarray(action_mask, bool)
+            seen = MaskedObs(seen, mask[None] if single else mask)
+        action, state = self.act(
+            seen, deterministic=deterministic, state=state, episode_start=episode_start, reward=reward
+        )
+        action = to_env(self.action_space, action)
+        return jax.tree.map(lambda x: x[0], action) if single else action, state
+
+    def act(
+        self,
+        obs: Any,
+        *,
+        deterministic: bool = True,
+        state: PolicyState | None = None,
+        episode_start: Any = None,
+        reward: Any = None,
+    ) -> tuple[Any, PolicyState]:
+        """:meth:`predict` of a batch in our own elements, masks inside ``MaskedObs``; so are the actions."""
+        n = len(jax.tree.leaves(obs)[0])
         if n not in self._begin:
             self._begin[n] = self._beginning(n)
         begin, no_start, no_reward = self._begin[n]
@@ -105,30 +139,54 @@ class Policy:
             action, state = self._greedy(*args)
         else:
             self._key, action, state = self._sample(self._key, *args)
-        action = np.array(action)
-        return action[0] if single else action, state
+        return jax.tree.map(np.array, action), state
 
-    def _is_single(self, shape: tuple[int, ...]) -> bool:
-        """Whether that is one observation, not a batch."""
-        wanted = self.observation_space.shape or ()
-        if shape == wanted:
-            return True
-        if shape[1:] != wanted or not shape:
-            batch = ", ".join(("n", *map(str, wanted)))
-            raise ValueError(
-                f"the observation has shape {shape}; this policy needs {wanted}, or a batch of it: ({batch})"
-            )
-        return False
+    def _keys(self) -> set[str]:
+        """The keys of a Dict observation."""
+        return set(self.observation_space.spaces) if isinstance(self.observation_space, spaces.Dict) else set()
 
     def _beginning(self, n: int) -> tuple[PolicyState, np.ndarray, np.ndarray]:
         """The state of n episodes that begin now, nobody's restart, and no rewards."""
-        space = self.action_space
-        action = jnp.zeros((n, *(space.shape or ())), jnp.int32 if isinstance(space, spaces.Discrete) else None)
+        action = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), zeros(self.action_space))
         return (
             PolicyState(initial_carry(self.model, (n,)), jnp.zeros(n, jnp.int32), action),
             np.zeros(n, bool),
             np.zeros(n),
         )
+
+
+def require_structure(space: spaces.Space, obs: Any) -> None:
+    """Of a Dict space a mapping with its keys, of a Tuple space as many parts."""
+    if isinstance(space, spaces.Dict):
+        missing = sorted(set(space.spaces) - set(obs)) if isinstance(obs, Mapping) else sorted(space.spaces)
+        if missing:
+            raise ValueError(f"the observation has no {missing[0]!r}: give a dict with the keys {list(space.spaces)}")
+        for key, part in space.spaces.items():
+            require_structure(part, obs[key])
+    elif isinstance(space, spaces.Tuple):
+        if not isinstance(obs, tuple | list) or len(obs) != len(space.spaces):
+            raise ValueError(f"the observation must be a tuple of {len(space.spaces)} parts, as its space is")
+        for part, x in zip(space.spaces, obs):
+            require_structure(part, x)
+
+
+def is_single(space: spaces.Space, obs: Any) -> bool:
+    """Whether that is one observation, not a batch.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    wanted = [part.shape or () for part in parts(space)]
+    shapes = [np.shape(x) for x in jax.tree.leaves(obs)]
+    if shapes == wanted:
+        return True
+    for shape, want in zip(shapes, wanted):
+        if not shape or shape[1:] != want or shape[0] != shapes[0][0]:
+            batch = ", ".join(("n", *map(str, want)))
+            raise ValueError(
+                f"the observation has shape {shape}; this policy needs {want}, or a batch of it: ({batch})"
+            )
+    return False
 
 
 def require_state(state: Any, n: int) -> None:
@@ -166,7 +224,9 @@ def _act(
     """All array work of one call. ``key`` is raw key data, or None for the mode of π."""
     model = eqx.combine(jax.tree.unflatten(structure, leaves), static)
     time = jnp.where(start, 0, state.time)
-    obs = cast(obs)
+    obs, mask = unmasked(obs)
+    obs = jax.tree.map(cast, obs)
+    obs = obs if mask is None else MaskedObs(obs, mask)
     if remembers:
         obs = with_memory(observation_space, action_space, obs, state.action, reward, time == 0)
 
@@ -187,15 +247,17 @@ def _act(
 
 
 def with_memory(observation_space: Any, action_space: Any, obs: Any, action: Any, reward: Any, start: Any) -> Any:
-    """What :func:`policygrad.envs.memory.remember` shows: ``[obs, last action, last reward]``, zeros at the start."""
-    obs = jax.vmap(partial(flat, observation_space))(obs)
-    memory = jnp.concatenate([jax.vmap(partial(flat, action_space))(action), cast(reward)[:, None]], axis=1)
-    return jnp.concatenate([obs, jnp.where(start[:, None], 0, memory)], axis=1)
+    """What :func:`policygrad.envs.memory.remember` shows, of a batch: zeros at the start."""
+    last = jax.vmap(partial(flat, action_space))(action)
+    last, reward = (jnp.where(start.reshape(-1, *[1] * (x.ndim - 1)), 0, x) for x in (last, cast(reward)))
+    return jax.vmap(partial(with_last, observation_space, action_space))(obs, last, reward)
 
 
 def cast(x: Any) -> Any:
-    """Floats in JAX's default precision, whole numbers as int32."""
+    """Floats in JAX's default precision, whole numbers as int32, bytes as they are."""
     x = jnp.asarray(x)
+    if x.dtype == jnp.uint8:
+        return x
     return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x.astype(jnp.zeros(()).dtype)
 
 
@@ -232,7 +294,7 @@ def check_model(model: Any, env: Any, *, remembers: bool = False) -> None:
     except Exception as error:
         said = next(iter(str(error).splitlines()), "no message")
         raise RecipeError(
-            f"the model cannot be called with an observation of shape {jnp.shape(now.obs)}: "
+            f"the model cannot be called with an observation of shape {jax.tree.map(jnp.shape, now.obs)}: "
             f"{type(error).__name__}: {said}"
         ) from error
 
@@ -257,9 +319,9 @@ def check_answer(answer: Any, carry: Any, action_space: spaces.Space) -> None:
             f"the model's distribution is {told(output.distribution)}: "
             "make it one of policygrad.models.distributions, such as Categorical"
         )
-    mode = output.distribution.mode()
-    if jnp.shape(mode) != action_space.shape:
-        raise RecipeError(f"the model's actions have shape {jnp.shape(mode)}, and the action space is {action_space}")
+    shape = jax.tree.map(jnp.shape, output.distribution.mode())
+    if shape != per_part(lambda part: tuple(part.shape), action_space):
+        raise RecipeError(f"the model's actions have shape {shape}, and the action space is {action_space}")
     logits = getattr(output.distribution, "logits", None)
     if isinstance(action_space, spaces.Discrete) and logits is not None and logits.shape[-1] != action_space.n:
         raise RecipeError(f"the model has {logits.shape[-1]} logits, and the action space is {action_space}")

@@ -53,7 +53,12 @@ class Program:
     """A recipe made executable for ``seeds`` seeds: with more than one, every leaf of the state has a leading axis."""
 
     recipe: Recipe
+    groups: int
+    """Groups of seeds, each computed together."""
+    raw_env: Env
+    """The environment as it was given."""
     env: Env
+    """The environment as the policy sees it: with its memory, where it remembers."""
     stream: Stream
     learner: Learner
     collector: Collector
@@ -66,21 +71,38 @@ class Program:
         """The model of one seed, on one device."""
         return self.learner.model(one_seed(self.recipe, state.learner, seed))
 
+    def like(self, keys: Array) -> RunState:
+        """The shapes of every state."""
+        return jax.eval_shape(self.init, keys)
 
-def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
+    def saved(self, state: RunState) -> RunState:
+        """What a file can hold of a state: here, all of it."""
+        return state
+
+    def shares(self) -> dict[str, float]:
+        """What a log row says about where the time went: in one XLA program nobody knows."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing outside this process is held."""
+
+
+def make_program(recipe: Recipe, env: Env, model: Any = None, *, groups: int | None = None) -> Program:
     """The program of a recipe.
 
     Args:
         env: a pure environment (the recipe's, made).
         model: an ``eqx.Module`` to start from, or a function ``key -> eqx.Module``; None: as the recipe says.
+        groups: in how many equal groups seeds are computed; None: one for each device. It decides how sums are rounded.
 
     Raises:
         RecipeError, ValueError: options, spaces or a model that do not fit.
     """
     horizon = getattr(env, "horizon", None) if recipe.max_episode_steps is None else None
-    if recipe.remembers:
-        env = remember(env)
-    stream = autoreset(env, recipe.max_episode_steps, finite_horizon=recipe.time_to_go and horizon is None)
+    raw_env, env = env, remember(env) if recipe.remembers else env
+    limit = env.time_limit or horizon if recipe.max_episode_steps is None else recipe.max_episode_steps
+    stream = autoreset(env, limit, finite_horizon=recipe.time_to_go and horizon is None)
+    groups = shares(recipe.seeds, len(jax.devices())) if groups is None else groups
     learner = learner_of(recipe, model_maker(recipe, env, horizon or stream.time_limit, model))
     if recipe.collect == "episodes":
         if stream.time_limit is None:
@@ -91,36 +113,56 @@ def make_program(recipe: Recipe, env: Env, model: Any = None) -> Program:
         collector = episode_collector(stream, recipe.n_envs)
     else:
         collector = window_collector(stream, recipe.n_envs, recipe.n_steps)
-    init, update = initializer(learner, collector), updater(learner, collector)
+    init, update = initializer(learner, collector), updater(learner, collector, clip_reward=recipe.clip_reward)
     if recipe.seeds > 1:
         init, update = jax.vmap(init), jax.vmap(update)
     advance = advancer(update, freeze=recipe.collect == "episodes")
     return Program(
         recipe,
+        groups,
+        raw_env,
         env,
         stream,
         learner,
         collector,
-        compiled(init, recipe, P("seed"), options=QUICK),
-        compiled(advance, recipe, P("seed"), P(), options=ONE_THREAD if is_small(recipe) else {}),
+        compiled(init, groups, P("seed"), options=QUICK),
+        compiled(advance, groups, P("seed"), P(), options=ONE_THREAD if is_small(recipe) else {}),
     )
 
 
-def compiled(function: Callable, recipe: Recipe, *specs: P, options: dict[str, Any]) -> Callable:
-    """A function of all seeds as an XLA program. Where there are several devices, each computes its share of the seeds
-    with no word to the others.
+def compiled(function: Callable, groups: int, *specs: P, options: dict[str, Any]) -> Callable:
+    """A function of some seeds as an XLA program of all of them. Where there are devices enough, each computes one
+    group of the seeds with no word to the others; otherwise the groups take turns, with the same numbers.
 
     Args:
         specs: for each argument ``P("seed")`` (a leading axis of seeds in every leaf) or ``P()`` (the same for all).
             Every leaf of the result has the axis.
     """
-    n = shares(recipe.seeds, len(jax.devices()))
-    if n == 1:
+    if groups == 1:
         return jax.jit(function, compiler_options=options)
-    mesh = Mesh(np.array(jax.devices()[:n]), ("seed",))
+    if groups > len(jax.devices()):
+        return jax.jit(in_turn(function, groups, specs), compiler_options=options)
+    mesh = Mesh(np.array(jax.devices()[:groups]), ("seed",))
     placed = tuple(NamedSharding(mesh, spec) for spec in specs)
     shared = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("seed"), check_vma=False)
     return jax.jit(shared, in_shardings=placed, compiler_options=options)
+
+
+def in_turn(function: Callable, groups: int, specs: tuple[P, ...]) -> Callable:
+    """``function`` of each group of seeds, one after another."""
+
+    def every(*args: Any) -> Any:
+        split = lambda x: x.reshape(groups, -1, *x.shape[1:])  # noqa: E731
+        seeded = [jax.tree.map(split, arg) for arg, spec in zip(args, specs) if spec == P("seed")]
+
+        def group(mine: list[Any]) -> Any:
+            rest = iter(mine)
+            return function(*(next(rest) if spec == P("seed") else arg for arg, spec in zip(args, specs)))
+
+        results = jax.lax.map(group, seeded)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+
+    return every
 
 
 def one_seed(recipe: Recipe, tree: PyTree, seed: int) -> PyTree:
@@ -147,12 +189,15 @@ def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Ca
         policy=recipe.policy,
         net=recipe.net,
         activation=recipe.activation,
+        cnn=recipe.cnn,
+        frames=recipe.frames,
         shared_torso=recipe.shared_torso,
         critic=recipe.critic_target is not None,
         horizon=horizon if recipe.time_to_go else None,
+        bounds=recipe.bounds,
+        gsde=recipe.gsde,
         log_std_init=recipe.log_std_init,
         state_dependent_std=recipe.state_dependent_std,
-        squash=recipe.squash,
         normalize_obs=recipe.normalize_obs,
         normalize_reward=recipe.normalize_reward,
     )
@@ -161,15 +206,7 @@ def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Ca
 def learner_of(recipe: Recipe, make: Callable[[Array], Any]) -> Learner:
     r = recipe
     kinds = {"score": Score(), "ratio": Ratio(), "clipped": Clipped(r.clip_range), "kl-penalty": KLPenalty(r.kl_coef)}
-    per_update = r.n_envs * r.n_steps
-    schedule = None
-    if r.lr_schedule == "linear":
-        if r.collect == "episodes":
-            raise RecipeError(
-                "lr_schedule=linear needs a known number of updates, and whole episodes have no fixed length: "
-                "set lr_schedule=constant"
-            )
-        schedule = lambda updates: jnp.maximum(0.0, 1 - updates * per_update / r.total_timesteps)  # noqa: E731
+    schedule = (lambda rows: jnp.maximum(0.0, 1 - rows / r.total_timesteps)) if r.lr_schedule == "linear" else None
     return make_learner(
         make,
         r.psi,
@@ -188,6 +225,7 @@ def learner_of(recipe: Recipe, make: Callable[[Array], Any]) -> Learner:
         normalize_advantage=r.normalize_advantage,
         target_kl=r.target_kl,
         n_streams=r.n_envs,
+        gradient_rows=r.gradient_rows,
     )
 
 
@@ -201,12 +239,17 @@ def initializer(learner: Learner, collector: Collector) -> Callable[[Array], Run
     return init
 
 
-def updater(learner: Learner, collector: Collector) -> Callable[[RunState], tuple[RunState, Stats]]:
-    """Collect a window, learn from it: where learner and collector meet."""
+def updater(
+    learner: Learner, collector: Collector, *, clip_reward: bool = False
+) -> Callable[[RunState], tuple[RunState, Stats]]:
+    """Collect a window, learn from it (of the rewards' signs alone, if they are clipped): where learner and collector
+    meet."""
 
     def update(state: RunState) -> tuple[RunState, Stats]:
         key, collect_key, learn_key = jax.random.split(unrolled(state.key), 3)
         collected, trajectory, finished = collector.collect(learner.model(state.learner), state.collector, collect_key)
+        if clip_reward:
+            trajectory = trajectory._replace(reward=jnp.sign(trajectory.reward))
         learned, metrics = learner.update(state.learner, trajectory, learn_key)
         finite = jnp.isfinite(jnp.sum(trajectory.reward)) & jnp.isfinite(metrics["grad_norm"])
         first_bad = jnp.where(finite | (state.first_bad >= 0), state.first_bad, state.env_steps)

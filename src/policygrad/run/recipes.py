@@ -3,6 +3,7 @@ ladder, as a table."""
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
@@ -32,6 +33,8 @@ TARGET_COPIES = ("none", "periodic", "polyak")
 OPTIMIZERS = ("adam", "rmsprop", "rmsprop-tf", "sgd")
 SCHEDULES = ("constant", "linear")
 ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu")
+CNNS = ("auto", "none", "nature", "a3c", "minatar")
+BOUNDS = ("clip", "tanh", "beta")
 
 
 TO_THE_END = 2**31 - 1
@@ -62,11 +65,13 @@ class Recipe:
     algo: str = option("a2c", "name of the preset it was made from", "what")
     env: str = option("CartPole-v1", "environment id", "what")
     total_timesteps: int = option(500_000, "budget in environment steps, per seed", "what", low=1, high=2**31 - 1)
-    seed: int = option(0, "first seed", "what", low=0)
+    seed: int = option(0, "first seed", "what", low=0, high=2**31 - 1)
     seeds: int = option(1, "number of seeds, trained together in one program", "what", low=1)
     max_episode_steps: int | None = option(
         None, "time limit of an episode (truncation) in place of the environment's own", "what", low=1
     )
+    env_kwargs: str = option("", "options of the environment, such as continuous=true,gravity=-9, or JSON", "what")
+    wrapper: str = option("", "Gymnasium wrappers, module:Class, joined by commas, the innermost first", "what")
 
     # Ψ: the ladder
     target: str = option("lambda_return", "what a_t is credited with", "ladder", TARGETS)
@@ -117,22 +122,48 @@ class Recipe:
     lr_schedule: str = option("constant", "linear: falls to zero at the end of the budget", "gradient", SCHEDULES)
     opt_eps: float = option(1e-5, "ε of the optimiser", "gradient", low=0)
     max_grad_norm: float | None = option(0.5, "bound of the gradient's global norm", "gradient", low=0)
+    gradient_rows: int | None = option(
+        None, "at most so many rows at a time in a gradient, to stay in cache (images); default: all", "gradient", low=1
+    )
 
     # who plays
     collect: str = option("window", "fixed windows with automatic resets, or whole episodes", "collecting", COLLECTS)
     n_envs: int = option(8, "parallel environments; with whole episodes: episodes per update", "collecting", low=1)
     n_steps: int = option(5, "steps of each environment per update (windows)", "collecting", low=1)
+    vectorization: str = option(
+        "auto",
+        "host environments: one after another (sync), in processes (async), or their own vector version where they "
+        "have one, else sync (auto)",
+        "collecting",
+        ("auto", "sync", "async"),
+    )
+    clip_reward: bool = option(False, "learn from the rewards' signs; logs and evaluations keep them", "collecting")
 
     # the model
     policy: str = option("mlp", "mlp, tabular softmax, gru (memory); own: the model= of Python", "model", POLICIES)
     net: tuple[int, ...] = option((64, 64), "hidden layers, such as 256-256", "model", low=1)
     activation: str = option("tanh", "activation", "model", ACTIVATIONS)
-    shared_torso: bool = option(False, "one network with two heads instead of two networks", "model")
+    cnn: str = option(
+        "auto",
+        "convolutions for pictures; auto: nature from 36 pixels a side, minatar below; none: flattened",
+        "model",
+        CNNS,
+    )
+    frames: int = option(1, "the policy and V see the last so many observations", "model", low=1)
+    shared_torso: bool = option(False, "one network with two heads instead of two networks; pictures want it", "model")
     time_to_go: bool = option(False, "the policy and V see T − t (finite horizons)", "model")
     remember: bool | None = option(None, "observations hold the last action and reward; default: for gru", "model")
     log_std_init: float = option(0.0, "initial log standard deviation of a Gaussian policy", "model")
     state_dependent_std: bool = option(False, "the standard deviation is an output of the network", "model")
-    squash: bool = option(False, "tanh-squash a Gaussian policy into the action bounds", "model")
+    bounds: str = option(
+        "clip",
+        "how bounded Box actions are respected: clipped by the environment, a tanh-squashed Gaussian, a Beta density",
+        "model",
+        BOUNDS,
+    )
+    gsde: bool = option(
+        False, "exploration noise that depends on the state, held over a window (try log_std_init -2)", "model"
+    )
     normalize_obs: bool = option(False, "normalise observations by running statistics", "model")
     normalize_reward: bool = option(False, "scale rewards by the running spread of the discounted return", "model")
 
@@ -142,6 +173,9 @@ class Recipe:
     )
     eval_episodes: int = option(32, "greedy episodes of an evaluation during training", "watching", low=1)
     stop_reward: float | None = option(None, "stop once every seed has evaluated at least this high", "watching")
+    video_every: int = option(
+        0, "environment steps between films of an episode, in the run's folder; 0: none", "watching", low=0
+    )
     log_every: int | None = option(
         None,
         "environment steps between log rows; default: a hundredth of the budget, at most 250,000",
@@ -177,6 +211,16 @@ class Recipe:
             b=self.constant,
             weights=self.mixture,
         )
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """``env_kwargs``, read."""
+        return read_options(self.env_kwargs)
+
+    @property
+    def wrappers(self) -> tuple[str, ...]:
+        """``wrapper``, one by one."""
+        return tuple(part.strip() for part in self.wrapper.split(",") if part.strip())
 
     @property
     def remembers(self) -> bool:
@@ -229,6 +273,8 @@ LISTS = {int: "whole numbers joined by '-', such as 64-64", float: "numbers join
 
 def plain(name: str, value: Any, hint: Hint) -> Any:
     """The value in Python's own types: NumPy's are welcome, and for a tuple any list, one number, or text."""
+    if name == "env_kwargs" and isinstance(value, Mapping):
+        value = json.dumps(dict(value), sort_keys=True)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if hint.element is None:
@@ -258,6 +304,32 @@ def read_numbers(text: str, element: type) -> tuple[Any, ...]:
         return ()
     parts = text.replace("-", ",").split(",") if element is int else text.split(",")
     return tuple(element(part) for part in parts)
+
+
+def read_options(text: str) -> dict[str, Any]:
+    """``a=1,b=true,c=word`` or a JSON object as a dict.
+
+    Raises:
+        RecipeError: neither.
+    """
+    try:
+        if text.lstrip().startswith("{"):
+            return dict(json.loads(text))
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        if any(not sign or not name.strip().isidentifier() for name, sign, _ in pairs):
+            raise ValueError(text)
+        return {name.strip(): read_value(value.strip()) for name, _, value in pairs}
+    except ValueError:
+        raise RecipeError(f"env_kwargs must be name=value,name=value or a JSON object, not {text!r}") from None
+
+
+def read_value(text: str) -> Any:
+    """A JSON value, or else the word itself; ``True``, ``False`` and ``None`` as Python writes them, too."""
+    words = {"True": True, "False": False, "None": None}
+    try:
+        return words[text] if text in words else json.loads(text)
+    except ValueError:
+        return text
 
 
 def check_field(item: dataclasses.Field, value: Any, hint: Hint) -> None:
@@ -353,6 +425,21 @@ def check_together(recipe: Recipe) -> None:
         ),
         (not r.mixture, "mixture needs at least one weight"),
         (gru and not r.net, "a gru policy needs at least one hidden size: net 64"),
+        (
+            r.frames > 1 and r.baseline == "optimal_per_time",
+            "baseline='optimal_per_time' needs a policy that sees one observation: set frames=1, or baseline=optimal",
+        ),
+        (tabular and r.frames > 1, "policy='tabular' sees one observation: set frames=1, or policy=mlp"),
+        (tabular and r.gsde, "gsde needs the features of a network, and policy='tabular' has none: set policy=mlp"),
+        (
+            r.gsde and r.bounds != "clip",
+            f"gsde explores with a Gaussian, and bounds={r.bounds!r} is another distribution: set bounds=clip",
+        ),
+        (r.gsde and r.state_dependent_std, "gsde makes the deviation depend on the state: drop state_dependent_std"),
+        (
+            r.bounds == "beta" and r.state_dependent_std,
+            "bounds='beta' has no standard deviation: drop state_dependent_std, or set bounds=tanh",
+        ),
         (tabular and r.shared_torso, "policy='tabular' has no network to share: drop shared_torso"),
         (tabular and r.normalize_obs, "normalize_obs changes nothing in a table: drop it"),
         (
@@ -363,10 +450,16 @@ def check_together(recipe: Recipe) -> None:
     for broken, message in rules:
         if broken:
             raise RecipeError(message)
-    columns = r.n_envs * r.n_steps if r.per == "step" and r.policy != "gru" and r.collect == "window" else r.n_envs
+    read_options(r.env_kwargs)
+    memoryless = not gru and r.frames == 1
+    columns = r.n_envs * r.n_steps if r.per == "step" and memoryless and r.collect == "window" else r.n_envs
     if r.n_minibatches > columns:
         raise RecipeError(
             f"n_minibatches={r.n_minibatches} is more than the {columns} rows or columns there are to divide: lower it"
+        )
+    if r.collect == "episodes" and r.total_timesteps < r.n_envs:
+        raise RecipeError(
+            f"total_timesteps={r.total_timesteps} is less than one update of n_envs = {r.n_envs} episodes: raise it"
         )
     if r.collect == "window" and r.total_timesteps < r.n_envs * r.n_steps:
         raise RecipeError(
@@ -463,9 +556,12 @@ def get_preset(algo: str) -> Preset:
 
 
 USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
+    "gradient_rows": (lambda r: r.per == "step" and r.policy in ("mlp", "own"), "per=step and a policy without memory"),
     "n_steps": (lambda r: r.collect == "window", "collect=window"),
     "net": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
     "activation": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
+    "cnn": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
+    "log_std_init": (lambda r: r.bounds != "beta", "bounds=clip or tanh"),
     "constant": (lambda r: r.baseline == "constant", "baseline=constant"),
     "mixture": (lambda r: r.target == "mixture", "target=mixture"),
     "n_step": (lambda r: "n_step" in (r.target, r.critic_target), "target=n_step or critic_target=n_step"),

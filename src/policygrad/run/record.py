@@ -13,6 +13,7 @@ not measured.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -156,14 +157,23 @@ def _highest(parent: Path, stem: str) -> int:
 
 
 class MetricsWriter:
-    """Writes a run's numbers to ``metrics.csv`` and to TensorBoard. Use it in a ``with`` statement.
+    """Writes a run's numbers to ``metrics.csv``, to TensorBoard and, where a project is named, to Weights & Biases, all
+    under the same keys. Use it in a ``with`` statement.
 
     ``seeds`` is how many seeds train together, or their numbers. Every write reaches the operating system, so a killed
     run loses at most the row being written; a half-written last row is removed when the file is next opened here.
     """
 
-    def __init__(self, directory: RunDirectory, seeds: int | Sequence[int] = 1, *, tensorboard: bool = True) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        seeds: int | Sequence[int] = 1,
+        *,
+        tensorboard: bool = True,
+        wandb: str | None = None,
+    ) -> None:
         self.directory = directory
+        self._wandb = None if wandb is None else start_wandb(wandb, directory)
         self.seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
         self._tensorboard = tensorboard
         self._purge_step: int | None = None
@@ -194,6 +204,8 @@ class MetricsWriter:
         self._file.flush()
         if self._tensorboard:
             self._write_events(values, int(steps.max()))
+        if self._wandb is not None:
+            self._wandb.log(self._by_seed(values), step=int(steps.max()))
 
     def truncate_after(self, step: ArrayLike) -> None:
         """Drop what lies beyond ``step`` (one number, or one per seed), as a run must that resumes from a checkpoint
@@ -213,6 +225,19 @@ class MetricsWriter:
     def close(self) -> None:
         self._file.close()
         self._close_events()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _by_seed(self, values: Mapping[str, list[str]]) -> dict[str, float]:
+        """The mean over seeds under the plain keys and, with several seeds, ``seed_7/key`` beside it."""
+        flat: dict[str, float] = {}
+        for key, cells in values.items():
+            known = {seed: float(cell) for seed, cell in zip(self.seeds, cells) if cell}
+            if known:
+                flat[key] = sum(known.values()) / len(known)
+            if len(self.seeds) > 1:
+                flat |= {f"seed_{seed}/{key}": number for seed, number in known.items()}
+        return flat
 
     def _per_seed(self, key: str, value: ArrayLike) -> list[str]:
         """One cell per seed, with the digits that the number's own precision needs."""
@@ -263,6 +288,18 @@ class MetricsWriter:
         for events in self._events.values():
             events.close()
         self._events = {}
+
+
+def start_wandb(project: str, directory: RunDirectory) -> Any:
+    """A run of Weights & Biases for this folder; a resumed run goes on in the same one."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ImportError("--wandb needs the package wandb: pip install 'policygrad[wandb]'") from error
+    path = directory.path.resolve()
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    config = directory.read_recipe() if directory.recipe.exists() else {}
+    return wandb.init(project=project, id=name, name=path.name, dir=str(path), config=config, resume="allow")
 
 
 class _EventFile:

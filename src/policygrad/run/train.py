@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from policygrad.run.evaluate import episode_returns
+from policygrad.run.host import HostProgram
+from policygrad.run.policy import Policy
 from policygrad.run.program import Program, RunState, compiled, means, one_seed
 from policygrad.run.record import MetricsWriter, RunDirectory
 from policygrad.storage import checkpoint
@@ -71,7 +73,7 @@ class Best:
 class Fit:
     """A run between two marks: what the loop needs to go on, and what it shows."""
 
-    program: Program
+    program: Program | HostProgram
     state: RunState
     best: Best
     directory: RunDirectory | None = None
@@ -86,8 +88,9 @@ class Fit:
     def save(self) -> None:
         """The whole state, atomically."""
         if self.directory is not None:
-            meta = {"env_steps": self.env_steps.tolist(), "finished": self.finished}
-            checkpoint.save(self.directory.last, self.state, recipe=self.program.recipe.to_dict(), meta=meta)
+            meta = {"env_steps": self.env_steps.tolist(), "finished": self.finished, "groups": self.program.groups}
+            state = self.program.saved(self.state)
+            checkpoint.save(self.directory.last, state, recipe=self.program.recipe.to_dict(), meta=meta)
 
     def discard(self) -> None:
         """Remove a run's folder that holds no checkpoint: nobody could go on from it."""
@@ -110,21 +113,20 @@ def seed_keys(first: int, seeds: int) -> Any:
     return keys[0] if seeds == 1 else jnp.stack(keys)
 
 
-def start(program: Program, directory: RunDirectory | None = None) -> Fit:
+def start(program: Program | HostProgram, directory: RunDirectory | None = None) -> Fit:
     """A run at its beginning."""
     state = program.init(seed_keys(program.recipe.seed, program.recipe.seeds))
     return Fit(program, state, Best(state.learner.params, program.recipe.seeds), directory)
 
 
-def resume(program: Program, directory: RunDirectory) -> Fit:
+def resume(program: Program | HostProgram, directory: RunDirectory) -> Fit:
     """A run where it was last saved.
 
     Raises:
         CheckpointError: a checkpoint that cannot be used.
     """
     keys = seed_keys(program.recipe.seed, program.recipe.seeds)
-    like = jax.eval_shape(program.init, keys)
-    state = checkpoint.load(directory.last, like)
+    state = checkpoint.load(directory.last, program.like(keys))
     finished = bool(checkpoint.read_meta(directory.last).get("finished"))
     best = Best(state.learner.params, program.recipe.seeds)
     if directory.best.exists():
@@ -135,7 +137,16 @@ def resume(program: Program, directory: RunDirectory) -> Fit:
     return run
 
 
-def fit(run: Fit, *, callback: Callback | None = None, tensorboard: bool = True) -> Fit:
+def best_alone(program: Program | HostProgram, directory: RunDirectory) -> Fit:
+    """A saved run of which only the best policy can be read: at its beginning, with that."""
+    run = start(program, directory)
+    loaded = checkpoint.load(directory.best, run.best.tree)
+    run.best.params, run.best.reward, run.best.step = (loaded[name] for name in ("params", "reward", "step"))
+    run.best.reward, run.best.step = np.asarray(run.best.reward), np.asarray(run.best.step)
+    return run
+
+
+def fit(run: Fit, *, callback: Callback | None = None, tensorboard: bool = True, wandb: str | None = None) -> Fit:
     """Train ``run`` to the end of its budget, in place.
 
     Raises:
@@ -143,11 +154,13 @@ def fit(run: Fit, *, callback: Callback | None = None, tensorboard: bool = True)
         Interrupted: Ctrl-C or a termination signal; the state was saved first.
     """
     with interruptible() as stop:
-        play_and_learn(run, stop, callback, tensorboard)
+        play_and_learn(run, stop, callback, tensorboard, wandb)
     return run
 
 
-def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboard: bool) -> None:
+def play_and_learn(
+    run: Fit, stop: "Stop", callback: Callback | None, tensorboard: bool, wandb: str | None = None
+) -> None:
     """The loop of :func:`fit`. ``stop`` is looked at after each mark."""
     recipe, seeds = run.program.recipe, run.program.recipe.seeds
     evaluate = make_evaluation(run.program)
@@ -156,7 +169,7 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
     writer = (
         None
         if run.directory is None
-        else MetricsWriter(run.directory, range(recipe.seed, recipe.seed + seeds), tensorboard=tensorboard)
+        else MetricsWriter(run.directory, range(recipe.seed, recipe.seed + seeds), tensorboard=tensorboard, wandb=wandb)
     )
     if writer is not None:
         writer.truncate_after(run.env_steps)
@@ -172,6 +185,7 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
             now = time.monotonic()
             row["time/fps"] = (int(run.env_steps.sum()) - done) / max(now - clock, 1e-9)
             clock, done = now, int(run.env_steps.sum())
+            row |= run.program.shares()
             run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
             due = eval_every and (run.finished or crossed(before, run.env_steps, eval_every))
             if due:
@@ -179,8 +193,10 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
                 if run.best.offer(run.state.learner.params, row["eval/mean_reward"], run.env_steps):
                     run.save_best()
                 run.finished = run.finished or reached_stop(run)
+            if recipe.video_every and run.directory is not None and crossed(before, run.env_steps, recipe.video_every):
+                film_now(run)
             if writer is not None:
-                writer.write(row, run.env_steps, where=run.env_steps > before)
+                writer.write(row, run.env_steps)
             run.history.append({"time/total_timesteps": run.env_steps, **row})
             if callback is not None and not goes_on(run, callback):
                 run.finished = True
@@ -192,6 +208,18 @@ def play_and_learn(run: Fit, stop: "Stop", callback: Callback | None, tensorboar
     finally:
         if writer is not None:
             writer.close()
+
+
+def film_now(run: Fit) -> None:
+    """A greedy episode of the first seed as it is now: ``videos/step-<n>.gif`` in the run's folder."""
+    from policygrad.run.video import film  # late: most runs draw no pictures
+
+    assert run.directory is not None
+    recipe, env = run.program.recipe, run.program.raw_env
+    model = run.program.model(run.state)
+    policy = Policy(model, env.observation_space, env.action_space, remembers=recipe.remembers)
+    out = run.directory.path / "videos" / f"step-{int(run.env_steps.min())}.gif"
+    film(policy, recipe, out, episodes=1, seed=recipe.seed, deterministic=True)
 
 
 def crossed(before: np.ndarray, after: np.ndarray, every: int) -> bool:
@@ -242,9 +270,11 @@ def stopped_words(run: Fit) -> str:
     return f"stopped at {steps:,} of {run.program.recipe.total_timesteps:,} steps{kept}"
 
 
-def make_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
+def make_evaluation(program: Program | HostProgram) -> Callable[[RunState], np.ndarray]:
     """``state -> [seeds]`` mean greedy returns, on random numbers of their own: a function of the seed and of the
     steps so far."""
+    if isinstance(program, HostProgram):
+        return program.evaluate
     recipe = program.recipe
 
     def one(learner: Any, key: Any, steps: Any) -> Any:
@@ -254,7 +284,7 @@ def make_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
         )
 
     keys = seed_keys(recipe.seed, recipe.seeds)
-    evaluate = compiled(one if recipe.seeds == 1 else jax.vmap(one), recipe, *[P("seed")] * 3, options={})
+    evaluate = compiled(one if recipe.seeds == 1 else jax.vmap(one), program.groups, *[P("seed")] * 3, options={})
     return lambda state: np.asarray(evaluate(state.learner, keys, state.env_steps)).reshape(-1)
 
 

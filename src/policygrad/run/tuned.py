@@ -47,8 +47,12 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("CartPole-v1", "a2c"): Tuned(500_000),
     ("CartPole-v1", "a2c-gae"): Tuned(500_000),
     ("CartPole-v1", "ppo"): Tuned(500_000),
-    ("Acrobot-v1", "a2c"): Tuned(500_000, ACROBOT, "more environments, larger steps that shrink to zero"),
-    ("Acrobot-v1", "a2c-gae"): Tuned(500_000, ACROBOT, "as a2c"),
+    ("Acrobot-v1", "a2c"): Tuned(
+        500_000,
+        {**ACROBOT, "n_steps": 8, "learning_rate": 3e-3, "normalize_obs": True},
+        "more environments, a longer window, larger steps that shrink to zero",
+    ),
+    ("Acrobot-v1", "a2c-gae"): Tuned(500_000, ACROBOT, "more environments, steps that shrink to zero"),
     ("Pendulum-v1", "a2c"): Tuned(1_000_000, PENDULUM, "as a2c-gae"),
     ("Pendulum-v1", "a2c-gae"): Tuned(
         1_000_000, {**PENDULUM, "gae_lambda": 0.95}, "normalised scales, a wide start, steps that shrink to zero"

@@ -1,6 +1,7 @@
-"""How a run goes, on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+"""How a run goes: a bar on a terminal and in a notebook, a plain line now and then elsewhere."""
 
 import math
+import sys
 import time
 from types import TracebackType
 from typing import Any, TextIO
@@ -35,16 +36,18 @@ class Progress:
         self.ret = sum(returns) / len(returns) if returns else self.ret
         fps = float(row["time/fps"])
         words = f"{fps:,.0f} steps/s" + ("" if math.isnan(self.ret) else f", return {self.ret:.1f}")
-        if self.out.isatty():
+        if self.out.isatty() or in_notebook():
             self.draw(steps, words)
         else:
             self.tell(steps, words, left=(self.total - steps) * row["time/total_timesteps"].size / fps)
 
     def draw(self, steps: int, words: str) -> None:
-        from tqdm import tqdm
-
         if self.bar is None:
-            look = {"unit_scale": True, "bar_format": BAR, "dynamic_ncols": True}
+            if in_notebook():
+                from tqdm.auto import tqdm
+            else:
+                from tqdm import tqdm  # type: ignore[assignment]
+            look: dict[str, Any] = {"unit_scale": True, "bar_format": BAR, "dynamic_ncols": True}
             self.bar = tqdm(total=self.total, initial=steps, file=self.out, **look)
         self.bar.set_postfix_str(words, refresh=False)
         self.bar.update(steps - self.bar.n)
@@ -54,3 +57,8 @@ class Progress:
         if tenth > self.tenth or now - self.spoke >= SECONDS:
             self.spoke, self.tenth = now, tenth
             print(f"{steps:,} of {self.total:,} steps, {words}, {left:.0f} s left", file=self.out, flush=True)
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this: it shows a bar though its stderr is no terminal."""
+    return "ipykernel" in sys.modules

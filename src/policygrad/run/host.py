@@ -1,0 +1,194 @@
+"""From a recipe to a run where the environment is stateful: the same state and the same steps as in
+:mod:`policygrad.run.program`, driven by a loop in Python.
+
+One device call acts for all environments, one learns from the window. Seeds take turns, each with environments of its
+own.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from policygrad.collect.host import Clock, HostCollector, plain
+from policygrad.envs.host import HostEnv
+from policygrad.envs.memory import remember
+from policygrad.learn.learner import Learner, LearnerState
+from policygrad.run.evaluate import evaluate_host
+from policygrad.run.policy import Policy, with_memory
+from policygrad.run.program import QUICK, RunState, Stats, learner_of, model_maker, one_seed, stats_of
+from policygrad.run.recipes import Recipe
+from policygrad.types import Finished, Trajectory
+
+EVAL_ENVS = 8
+"""Environments side by side in an evaluation."""
+
+
+@dataclass(frozen=True)
+class HostProgram:
+    """A recipe made executable on host environments. See :class:`policygrad.run.program.Program`."""
+
+    recipe: Recipe
+    groups: int
+    """Seeds take turns: as many groups as seeds."""
+    raw_env: HostEnv
+    """The environments of the first seed: for those who ask for spaces."""
+    make_env: Callable[[int, bool], HostEnv]
+    """``(num_envs, training) -> HostEnv``."""
+    learner: Learner
+    fresh: Callable[[Array], RunState]
+    """``key(s) -> state`` without environments; traceable."""
+    init: Callable[[Array], RunState]
+    advance: Callable[[RunState, Any], tuple[RunState, Stats]]
+    evaluate: Callable[[RunState], np.ndarray]
+    """``state -> [seeds]`` mean greedy returns, on the environment's own scale, in environments of its own."""
+    clock: Clock
+    close: Callable[[], None]
+
+    def model(self, state: RunState, seed: int = 0) -> Any:
+        """The model of one seed."""
+        return self.learner.model(one_seed(self.recipe, state.learner, seed))
+
+    def saved(self, state: RunState) -> RunState:
+        """What a file can hold of a state: everything but the environments. A loaded state goes on at the first step of
+        new episodes."""
+        return state._replace(collector=())
+
+    def like(self, keys: Array) -> RunState:
+        """The shapes of every saved state."""
+        return self.saved(jax.eval_shape(self.fresh, keys))
+
+    def shares(self) -> dict[str, float]:
+        """For a log row: the shares of the time since the last one."""
+        return self.clock.shares()
+
+
+def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], model: Any = None) -> HostProgram:
+    """The program of a recipe.
+
+    Args:
+        make_env: ``(num_envs, training) -> HostEnv``.
+        model: an ``eqx.Module`` to start from, or a function ``key -> eqx.Module``; None: as the recipe says.
+    """
+    r, clock = recipe, Clock()
+    env = make_env(r.n_envs, True)
+    spaces: Any = Spaces(env)
+    horizon = r.max_episode_steps or getattr(env, "time_limit", None)
+    learner = learner_of(r, model_maker(r, remember(spaces) if r.remembers else spaces, horizon, model))
+    show = partial(with_memory, env.observation_space, env.action_space) if r.remembers else plain
+    how: dict[str, Any] = {"show": show, "clock": clock, "clip_reward": r.clip_reward, "finite_horizon": r.time_to_go}
+    n_steps = r.n_steps if r.collect == "window" else None
+    collectors = {0: HostCollector(env, n_steps, **how)}
+    learn, split = jax.jit(partial(learning, learner)), jax.jit(partial(jax.random.split, num=3))
+
+    def collector_of(i: int) -> HostCollector:
+        if i not in collectors:
+            collectors[i] = HostCollector(make_env(r.n_envs, True), n_steps, **how)
+        return collectors[i]
+
+    def fresh_one(key: Array) -> RunState:
+        model_key, key = jax.random.split(key)
+        counters = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
+        return RunState(learner.init(model_key), (), key, *counters)
+
+    fresh = fresh_one if r.seeds == 1 else jax.vmap(fresh_one)
+    start = jax.jit(fresh, compiler_options=QUICK)
+
+    def init(keys: Array) -> RunState:
+        state = start(keys)
+        return state._replace(env_steps=np.asarray(state.env_steps), first_bad=np.asarray(state.first_bad))
+
+    def advance_one(collector: HostCollector, state: RunState, steps: int) -> tuple[RunState, Stats]:
+        totals: Stats = {}
+        if state.collector == ():
+            key, begin_key, _ = split(state.key)
+            state = state._replace(key=key, collector=collector.init(learner.model(state.learner), begin_key))
+        while int(state.env_steps) < steps and state.first_bad < 0:
+            key, collect_key, learn_key = split(state.key)
+            collected, trajectory, finished = collector.collect(
+                learner.model(state.learner), state.collector, collect_key
+            )
+            now = time.perf_counter()
+            learned, stats, finite = jax.block_until_ready(learn(state.learner, trajectory, finished, learn_key))
+            totals = {name: totals.get(name, 0.0) + np.asarray(x) for name, x in stats.items()}
+            first_bad: Any = state.first_bad if finite else np.asarray(state.env_steps)
+            env_steps: Any = np.asarray(state.env_steps + trajectory.mask.sum(), np.int32)
+            state = RunState(learned, collected, key, env_steps, first_bad)
+            clock.add("learning", now)
+        return state, totals
+
+    def advance(state: RunState, steps: Any) -> tuple[RunState, Stats]:
+        results = [advance_one(collector_of(i), take(r, state, i), int(steps)) for i in range(r.seeds)]
+        names = dict.fromkeys(
+            name for _, totals in results for name in totals
+        )  # a seed that was there already has none
+        return join(r, [(state, {name: totals.get(name, np.zeros(())) for name in names}) for state, totals in results])
+
+    judges: list[Any] = []
+
+    def evaluate(state: RunState) -> np.ndarray:
+        if not judges:
+            judges.append(make_env(min(EVAL_ENVS, r.eval_episodes), False))
+            judges.append(Policy(program.model(state), env.observation_space, env.action_space, remembers=r.remembers))
+        judge, policy = judges
+        means = []
+        for i in range(r.seeds):
+            policy.renew(program.model(state, i))
+            seed = int(np.asarray(take(r, state, i).env_steps)) + 1_000_003 * (r.seed + i + 1)
+            means.append(evaluate_host(policy, judge, r.eval_episodes, seed=seed % 2**31).mean)
+        return np.array(means)
+
+    def close() -> None:
+        for each in [*(collector.env for collector in collectors.values()), *judges[:1]]:
+            each.close()
+
+    program = HostProgram(r, r.seeds, env, make_env, learner, fresh, init, advance, evaluate, clock, close)
+    return program
+
+
+def learning(
+    learner: Learner, state: LearnerState, trajectory: Trajectory, finished: Finished, key: Array
+) -> tuple[LearnerState, Stats, Array]:
+    """One window's update, its statistics, and whether all of it was finite."""
+    learned, metrics = learner.update(state, trajectory, key)
+    finite = jnp.isfinite(jnp.sum(trajectory.reward)) & jnp.isfinite(metrics["grad_norm"])
+    return learned, stats_of(metrics, trajectory, finished), finite
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The spaces of a host environment, for those who ask for an environment and mean its spaces."""
+
+    host: HostEnv
+
+    @property
+    def observation_space(self) -> Any:
+        return self.host.observation_space
+
+    @property
+    def action_space(self) -> Any:
+        return self.host.action_space
+
+    @property
+    def time_limit(self) -> int | None:
+        return getattr(self.host, "time_limit", None)
+
+
+def take(recipe: Recipe, tree: Any, seed: int) -> Any:
+    """One seed's share of a state."""
+    return tree if recipe.seeds == 1 else jax.tree.map(lambda x: x[seed], tree)
+
+
+def join(recipe: Recipe, results: list[Any]) -> Any:
+    """What the seeds gave: with several, every leaf gets a leading axis."""
+
+    def one(*leaves: Any) -> Any:
+        return jnp.stack(leaves) if isinstance(leaves[0], jax.Array) else np.stack(leaves)
+
+    return results[0] if recipe.seeds == 1 else jax.tree.map(one, *results)
