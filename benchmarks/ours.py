@@ -39,7 +39,7 @@ def training_speed(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         options = dict(total_timesteps=args.timesteps, seed=args.seed, seeds=args.seeds, eval_every=0, **sizes)
         began = time.perf_counter()
-        run = pg.train("CartPole-v1", args.algo, path=Path(folder) / "run", callback=mark, **options)
+        run = pg.train(args.env, args.algo, path=Path(folder) / "run", callback=mark, **options)
     if len(marks) < WARM_ROWS + 2:
         raise SystemExit(f"{len(marks)} log rows are too few to time anything: raise --timesteps")
     (start, before), (end, after) = marks[WARM_ROWS], marks[-1]
@@ -57,6 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training(parser)
     add = parser.add_argument
+    add("--env", default="CartPole-v1")
     add("--timesteps", type=int, default=1_000_000, help="budget of each seed")
     add("--seeds", type=int, default=1, help="runs in one program")
     add("--seed", type=int, default=0)

@@ -48,6 +48,7 @@ class Race(NamedTuple):
 
 
 SB3_A2C = (Peer("sb3", "sb3.py", "--algo a2c", 40_000),)
+SB3_LANDER = (Peer("sb3", "sb3.py", "--algo a2c --env LunarLander-v3", 20_000),)
 REJAX = tuple(Peer("rejax", "rejax_ppo.py", f"--threads {threads}", 256_000) for threads in (0, 1))
 REJAX_8 = tuple(Peer("rejax", "rejax_ppo.py", f"--threads {threads} --seeds 8", 64_000) for threads in (0, 1))
 
@@ -56,6 +57,8 @@ RACES = (
     Race("a2c-64x16", "--algo a2c --n-envs 64 --n-steps 16", 6_000_000, SB3_A2C, 100),
     Race("ppo-4x128", "--algo ppo --n-envs 4 --n-steps 128", 1_000_000, REJAX, 1.3),
     Race("ppo-4x128-8-seeds", "--algo ppo --n-envs 4 --n-steps 128 --seeds 8", 250_000, REJAX + REJAX_8, 3),
+    Race("gym-cartpole-a2c-64x16", "--env gym:CartPole-v1 --algo a2c --n-envs 64 --n-steps 16", 600_000, SB3_A2C, 25),
+    Race("lunarlander-a2c-8x5", "--env LunarLander-v3 --algo a2c --n-envs 8 --n-steps 5", 100_000, SB3_LANDER, 5),
     Race("a2c-8x5-8-seeds", "--algo a2c --n-envs 8 --n-steps 5 --seeds 8", 500_000, SB3_A2C, None),
 )
 
@@ -78,7 +81,7 @@ def measure(race: Race, args: argparse.Namespace) -> Row:
     mine, theirs = best(our_commands, rates), best(peer_commands, rates)
     row |= {"rates": rates, "ours": mine, "peer": theirs, "bar": race.bar}
     row |= ratio(rates, mine, theirs, race.bar)
-    if "--seeds" not in race.options:
+    if "--seeds" not in race.options and "--env" not in race.options:
         options = [*race.options.split(), "--threads", OURS_THREADS[mine]]
         row["time"] = run_json(ours("breakdown.py", *options, "--iterations", max(10, int(2000 * args.scale))))
     return row

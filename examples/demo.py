@@ -17,7 +17,9 @@ LADDER = {
 }
 
 
-def main(a2c_steps: int = 500_000, ladder_steps: int = 80_000, seeds: int = 8, out: str | Path = "runs") -> None:
+def main(
+    a2c_steps: int = 500_000, ladder_steps: int = 80_000, seeds: int = 8, out: str | Path = "runs", rungs: dict = LADDER
+) -> None:
     start = time.perf_counter()
     print(f"1. a2c on CartPole-v1, {a2c_steps:,} steps", flush=True)
     run = pg.train("CartPole-v1", "a2c", total_timesteps=a2c_steps, out=out)
@@ -31,7 +33,7 @@ def main(a2c_steps: int = 500_000, ladder_steps: int = 80_000, seeds: int = 8, o
     common = {"seeds": seeds, "total_timesteps": ladder_steps, "max_episode_steps": 200}
     common |= {"eval_every": 0, "tensorboard": False, "out": out}
     curves = {}
-    for name, (algo, changes) in LADDER.items():
+    for name, (algo, changes) in rungs.items():
         rung = pg.train("CartPole-v1", algo, **common, **changes)
         curves[name] = rung.curves()
         last = [values[-5:].mean() for _, values in curves[name]]

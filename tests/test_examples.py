@@ -16,7 +16,16 @@ def main_of(name):
 
 def test_examples_are_short():
     files = {path.stem: path.read_text() for path in EXAMPLES.glob("*.py")}
-    assert set(files) >= {"quickstart", "own_env", "own_model", "by_hand", "sweep", "gradient_on_the_desk", "demo"}
+    assert set(files) >= {
+        "quickstart",
+        "own_env",
+        "own_gym_env",
+        "own_model",
+        "by_hand",
+        "sweep",
+        "gradient_on_the_desk",
+        "demo",
+    }
     assert all(text.count("\n") < 80 for text in files.values())
 
 
@@ -28,6 +37,16 @@ def test_quickstart(capsys):
 
 def test_own_env_small():
     assert -1 <= main_of("own_env")(total_timesteps=2000) <= 1
+
+
+def test_own_gym_env():
+    assert -50 < main_of("own_gym_env")(total_timesteps=2000) < 0
+
+
+@pytest.mark.slow
+def test_own_gym_env_learns():
+    """Seed 0, 100,000 steps: heating at random keeps the room about 6 degrees off."""
+    assert main_of("own_gym_env")() > -15
 
 
 @pytest.mark.slow
@@ -63,7 +82,8 @@ def test_gradient_on_the_desk():
 
 
 def test_demo(tmp_path, capsys):
-    main_of("demo")(a2c_steps=4000, ladder_steps=4000, seeds=2, out=tmp_path)
+    two = {"REINFORCE": ("reinforce", {}), "+ critic, GAE": ("a2c-gae", {})}
+    main_of("demo")(a2c_steps=4000, ladder_steps=4000, seeds=2, out=tmp_path, rungs=two)
     words = capsys.readouterr().out
     assert "REINFORCE" in words and "+ critic, GAE" in words and f"{tmp_path}" in words
     assert any(tmp_path.rglob("ladder.png")) and any(tmp_path.rglob("last.safetensors"))

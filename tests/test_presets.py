@@ -43,14 +43,17 @@ def test_every_preset_matches_actions_to_observations(algo):
     assert mean > 0.95 * PROBES["observation-action"].best_return
 
 
-@pytest.mark.parametrize("algo", thinned("reinforce-togo", "reinforce-mean", "a2c"))
+@pytest.mark.parametrize(
+    "algo", thinned("reinforce-togo", "reinforce-mean", "reinforce-optimal", "reinforce-value", "actor-critic", "a2c")
+)
 def test_every_preset_solves_a_continuous_action(algo):
     _, mean = solve(algo, "action-continuous", log_std_init=-0.5)
     assert mean > -0.03  # best 0, chance −7/12
 
 
 @pytest.mark.parametrize(
-    "algo", thinned("reinforce-togo", "reinforce-mean", "reinforce-optimal", "actor-critic", "a2c-gae")
+    "algo",
+    thinned("reinforce-togo", "reinforce-mean", "reinforce-optimal", "reinforce-value", "actor-critic", "a2c-gae"),
 )
 def test_every_preset_trains_a_memory(algo):
     _, mean = solve(algo, "memory", policy="gru", total_timesteps=40_000)

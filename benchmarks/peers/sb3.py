@@ -1,4 +1,4 @@
-"""Stable-Baselines3 on CartPole-v1: how fast it trains, and how soon a policy that solves the task is saved.
+"""Stable-Baselines3 on CartPole-v1, or on another environment: how fast it trains, and how soon a policy that solves the task is saved.
 
 Run it with the packages of ``requirements-sb3.txt``:
 
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()  # before torch is imported: a user waits for that too
-ENV = "CartPole-v1"
 NET = [64, 64]
 SOLVED = 475.0
 
@@ -107,7 +106,7 @@ def make_envs(args: argparse.Namespace, n_envs: int, seed: int) -> Any:
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
     vec = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[args.vec]
-    return make_vec_env(ENV, n_envs, seed=seed, vec_env_cls=vec)
+    return make_vec_env(args.env, n_envs, seed=seed, vec_env_cls=vec)
 
 
 def zoo_settings(algo: str) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         "version": version("stable-baselines3"),
         "algo": args.algo,
         "mode": "until-solved" if args.until_solved else "speed",
-        "env": ENV,
+        "env": args.env,
         "net": NET,
         "n_envs": args.n_envs,
         "n_steps": args.n_steps,
@@ -152,6 +151,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--algo", choices=["a2c", "ppo"], default="a2c")
+    add("--env", default="CartPole-v1")
     add("--n-envs", type=int, help="a2c: 8; ppo: 4, or the Zoo's 8 with --until-solved")
     add("--n-steps", type=int, help="a2c: 5; ppo: 128, or the Zoo's 32 with --until-solved")
     add("--timesteps", type=int, help="40 000; with --until-solved at most the Zoo's 500 000 (a2c) or 100 000 (ppo)")

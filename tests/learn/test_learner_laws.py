@@ -117,6 +117,7 @@ def window(a2c):
     return play(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_an_update_without_jit_is_the_same(a2c, window):
     learner, _ = a2c
     close(

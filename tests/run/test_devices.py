@@ -66,19 +66,16 @@ print(json.dumps(learned(fit)))
 
 
 def test_a_group_of_seeds_computes_the_same_wherever_it_is():
-    """Two devices with two seeds each; one device for two groups in turn: the same bits; for one group: up to
-    rounding."""
+    """Two devices with two seeds each, and one device for two groups in turn: the same bits."""
     assert len(jax.devices()) == 2
     run = pg.train(**SMALL)
     assert run.program.groups == 2 and len(run.state.env_steps.sharding.device_set) == 2
     options = {name: value for name, value in SMALL.items() if name not in ("env", "algo", "out")}
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    for groups, tolerance in ((2, 0.0), (1, 1e-5)):
-        command = [sys.executable, "-c", ELSEWHERE, json.dumps([groups, options]), os.path.dirname(__file__)]
-        child = subprocess.run(command, env=environment, capture_output=True)
-        assert child.returncode == 0, child.stderr.decode()
-        for ours, theirs in zip(learned(run._fit), json.loads(child.stdout.splitlines()[-1]), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    command = [sys.executable, "-c", ELSEWHERE, json.dumps([2, options]), os.path.dirname(__file__)]
+    child = subprocess.run(command, env=environment, capture_output=True)
+    assert child.returncode == 0, child.stderr.decode()
+    assert learned(run._fit) == json.loads(child.stdout.splitlines()[-1])
     assert run.policies[3].predict(np.zeros(4, np.float32))[0] in (0, 1)
 
 

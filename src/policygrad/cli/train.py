@@ -141,9 +141,12 @@ def results(run: Any, steps: int, seconds: float) -> str:
 
 def spent(run: Any) -> list[str]:
     """Where the time went, where that is known: what the user's environment costs."""
-    seconds = getattr(getattr(run.program, "clock", None), "seconds", {})
-    whole = sum(seconds.values())
-    return ["time: " + ", ".join(f"{what} {share / whole:.0%}" for what, share in seconds.items())] if whole else []
+    clock = getattr(run.program, "clock", None)
+    whole = sum(clock.seconds.values()) if clock is not None else 0.0
+    if clock is None or not whole:
+        return []
+    shares = ", ".join(f"{what} {seconds / whole:.0%}" for what, seconds in clock.seconds.items())
+    return [f"time: {shares}, after {clock.compiling:.1f} s of compiling"]
 
 
 def describe(env: str) -> str:

@@ -242,9 +242,10 @@ def make_family(
         return Gaussian(log_std, interval, space.shape, float(log_std_init))
 
     tree = per_part(one, space)
-    if not boxes and (bounds != "clip" or gsde or state_dependent_std):
+    if not boxes and (bounds != "clip" or gsde or state_dependent_std or log_std_init):
         raise ValueError(
-            f"bounds, gsde and state_dependent_std are about Box actions, and the action space is {space}: drop them"
+            f"bounds, gsde, log_std_init and state_dependent_std are about Box actions, and the action space is {space}: "
+            "drop them"
         )
     return Joint(tree) if isinstance(space, spaces.Dict | spaces.Tuple) else tree
 
