@@ -1,4 +1,4 @@
-"""Stable-Baselines3 on CartPole-v1, or on another environment: how fast it trains, and how soon a policy that solves the task is saved.
+"""Stable-Baselines3: how fast it trains, and how soon a policy that solves CartPole-v1 is saved.
 
 Run it with the packages of ``requirements-sb3.txt``:
 

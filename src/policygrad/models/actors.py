@@ -244,8 +244,8 @@ def make_family(
     tree = per_part(one, space)
     if not boxes and (bounds != "clip" or gsde or state_dependent_std or log_std_init):
         raise ValueError(
-            f"bounds, gsde, log_std_init and state_dependent_std are about Box actions, and the action space is {space}: "
-            "drop them"
+            "bounds, gsde, log_std_init and state_dependent_std are about Box actions, and the action space is "
+            f"{space}: drop them"
         )
     return Joint(tree) if isinstance(space, spaces.Dict | spaces.Tuple) else tree
 
