@@ -154,7 +154,7 @@ def test_masks_that_do_not_fit_are_refused():
 
 
 REFUSED = [
-    ("box", "two", {"bounds": "tanh"}, "bounds, gsde and state_dependent_std are about Box actions"),
+    ("box", "two", {"bounds": "tanh"}, "bounds, gsde, log_std_init and state_dependent_std are about Box"),
     ("box", "two", {"gsde": True}, "about Box actions"),
     ("box", "box", {"gsde": True, "bounds": "beta"}, "gsde is a Gaussian"),
     ("box", "box", {"cnn": "nature"}, "cnn=nature needs a picture"),

@@ -67,7 +67,7 @@ def train_two_updates(algo, observation, action):
     assert ACTIONS[action].contains(run.policy.predict(obs)[0])
 
 
-@pytest.mark.parametrize(("algo", "observation", "action"), covering()[::5])
+@pytest.mark.parametrize(("algo", "observation", "action"), covering()[::7])
 def test_a_preset_trains_on_a_pair_of_spaces(algo, observation, action):
     train_two_updates(algo, observation, action)
 

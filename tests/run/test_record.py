@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -288,3 +289,27 @@ def test_a_resumed_run_tells_tensorboard_what_to_hide(run):
     assert scalars(run.tensorboard) == [(10, "x", 1.0), (20, "x", 2.0), (20, "x", 3.0)]
     starts = [event.step for event in read_events(run.tensorboard) if event.session_log.status == SessionLog.START]
     assert starts == [11]
+
+
+def test_weights_and_biases_gets_the_same_keys(run, monkeypatch):
+    """A stand-in for the package: what it is asked for, and what it is given."""
+    said = []
+    log = SimpleNamespace(log=lambda row, step: said.append((step, row)), finish=lambda: said.append("finished"))
+    fake = SimpleNamespace(init=lambda **options: said.append(options) or log)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    with MetricsWriter(run, seeds=[4, 5], tensorboard=False, wandb="mine") as writer:
+        writer.write({"x": [1.0, 3.0], "y": [5.0, np.nan]}, step=10)
+    options, (step, row), end = said
+    assert options["project"] == "mine" and options["name"] == run.path.name and options["resume"] == "allow"
+    assert step == 10 and end == "finished"
+    assert row == {"x": 2.0, "seed_4/x": 1.0, "seed_5/x": 3.0, "y": 5.0, "seed_4/y": 5.0}
+    again = []
+    fake.init = lambda **options: again.append(options["id"]) or log
+    with MetricsWriter(run, seeds=[4, 5], tensorboard=False, wandb="mine"):
+        assert again == [options["id"]], "a resumed run goes on in the same one"
+
+
+def test_without_the_package_the_extra_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match=r"policygrad\[wandb\]"):
+        MetricsWriter(run, tensorboard=False, wandb="mine")
