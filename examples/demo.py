@@ -13,7 +13,7 @@ LADDER = {
     "REINFORCE": ("reinforce", {}),
     "+ reward-to-go": ("reinforce-togo", {}),
     "+ baseline": ("reinforce-mean", {}),
-    "+ critic, GAE": ("a2c-gae", {"optimizer": "adam", "learning_rate": 3e-3}),  # the step size of the others
+    "+ critic, GAE": ("a2c-gae", {"optimizer": "adam", "learning_rate": 3e-3, "lr_schedule": "linear"}),
 }
 
 
