@@ -53,7 +53,7 @@ def test_every_preset_solves_a_continuous_action(algo):
 
 @pytest.mark.parametrize(
     "algo",
-    thinned("reinforce-togo", "reinforce-mean", "reinforce-optimal", "reinforce-value", "actor-critic", "a2c-gae"),
+    thinned(*[name for name in PRESETS if name not in ("reinforce", "ppo")]),
 )
 def test_every_preset_trains_a_memory(algo):
     _, mean = solve(algo, "memory", policy="gru", total_timesteps=40_000)
@@ -65,7 +65,10 @@ def test_a_memoryless_policy_stays_at_chance():
     assert abs(mean) < 0.25
 
 
-@pytest.mark.parametrize("algo", CRITICS)
+@pytest.mark.parametrize(
+    "algo",
+    [name if name in ("actor-critic", "a2c-gae") else pytest.param(name, marks=pytest.mark.slow) for name in CRITICS],
+)
 def test_every_critic_learns_the_discounted_value(algo):
     run, _ = solve(algo, "discount")
     env = PROBES["discount"]()

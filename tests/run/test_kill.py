@@ -95,7 +95,7 @@ def test_killed_from_outside(whole, tmp_path):
 @pytest.mark.parametrize(
     ("count", "when", "files"),
     [
-        (1, "half", []),
+        pytest.param(1, "half", [], marks=pytest.mark.slow),
         pytest.param(2, "half", ["best.safetensors"], marks=pytest.mark.slow),
         pytest.param(3, "after", ["best.safetensors", "last.safetensors"], marks=pytest.mark.slow),
         (4, "half", ["best.safetensors", "last.safetensors"]),
