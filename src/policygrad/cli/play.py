@@ -16,11 +16,11 @@ def main(argv: list[str]) -> int:
         from policygrad.run import api, video
     run = api.load(args.run, checkpoint=args.checkpoint)
     recipe = run.recipe if args.env is None else replace(run.recipe, env=args.env)
-    how = {"seed": args.seed, "deterministic": not args.sampled}
+    how = {"episodes": args.episodes, "seed": args.seed, "deterministic": not args.sampled}
     if args.out is not None:
-        returns = video.film(run.policy, recipe, Path(args.out), episodes=args.episodes, **how)
+        returns = video.film(run.policy, recipe, Path(args.out), **how)
     else:
-        returns = in_a_window(video, run.policy, recipe, args.episodes, how)
+        returns = in_a_window(video, run.policy, recipe, how)
     mean = sum(returns) / len(returns)
     print(f"{len(returns)} episode{'s' if len(returns) > 1 else ''}, mean return {mean:.1f}")
     if args.out is not None:
@@ -28,15 +28,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def in_a_window(video: Any, policy: Any, recipe: Any, episodes: int, how: dict[str, Any]) -> list[float]:
+def in_a_window(video: Any, policy: Any, recipe: Any, how: dict[str, Any]) -> list[float]:
     """Play on the screen, as fast as Gymnasium shows it."""
     try:
-        env = video.drawable(recipe, "human")
-        try:
-            seed = how.pop("seed")
-            return [[ret for _, ret in video.play(policy, env, seed=seed + i, **how)][-1] for i in range(episodes)]
-        finally:
-            env.close()
+        return video.watch(policy, video.drawable(recipe, "human"), lambda frame: None, **how)
     except Exception as error:
         if type(error).__module__.startswith("pygame"):
             raise RuntimeError(f"there is no screen to play on ({error}): give --out FILE.gif") from error

@@ -189,7 +189,7 @@ def parser(preset: Preset) -> Parser:
     option("env", nargs="?", metavar="ENV", help=where)
     option("--algo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: a2c)")
     option("--recipe", choices=["tuned"], help="settings found for this environment (default: the preset's)")
-    option("--resume", metavar="RUN", help="go on with this run, exactly where it was saved (default: a new run)")
+    option("--resume", metavar="RUN", help="go on with this run, where it was saved (default: a new run)")
     option("--out", metavar="DIR", help="make the run's folder DIR/ENV/ALGO-1, ALGO-2, ... (default: runs)")
     option("--path", metavar="DIR", help="make exactly this folder (default: one inside --out)")
     option("--no-tensorboard", action="store_true", help="write no TensorBoard files (default: write them)")

@@ -275,7 +275,8 @@ def resume(
     progress: bool = False,
     **options: Any,
 ) -> Run:
-    """Go on where a run was last saved. The result is, bit for bit, that of a run that was never stopped.
+    """Go on where a run was last saved. In a pure world the result is, bit for bit, that of a run that was never
+    stopped; environments on the host begin new episodes, since no file can hold them.
 
     ``total_timesteps`` may be raised, and ``stop_reward`` changed (None: no such end): neither can alter what was
     learned so far. Nothing else of the recipe may change.
@@ -294,8 +295,9 @@ def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **opt
         )
     enable_compilation_cache()
     directory = RunDirectory.open(path)
-    recipe = replace(stored_recipe(directory), **options)
-    if recipe.lr_schedule == "linear" and recipe.total_timesteps != stored_recipe(directory).total_timesteps:
+    stored = stored_recipe(directory)
+    recipe = replace(stored, **options)
+    if recipe.lr_schedule == "linear" and recipe.total_timesteps != stored.total_timesteps:
         raise RecipeError(
             "total_timesteps cannot change with lr_schedule=linear: the learning rate falls to zero at the budget's "
             "end, so it would be another run; start a new one"
@@ -386,11 +388,8 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
         )
     if recipe.policy != "own" and model is not None:
         raise RecipeError(f"this run has the built-in model {recipe.policy!r}: drop model=")
-    if registry.is_host(env):
-        answer_at_once()
-        return make_host_program(recipe, host_maker(recipe, env), model)
-    made = registry.make(env, **recipe.env_options)
-    if registry.is_host(made):
+    made = env if registry.is_host(env) else registry.make(env, **recipe.env_options)
+    if registry.is_host(made):  # a user's own id says so only when it is made
         answer_at_once()
         return make_host_program(recipe, host_maker(recipe, env), model)
     if recipe.wrapper:

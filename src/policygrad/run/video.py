@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,27 @@ def film(policy: Policy, recipe: Recipe, out: Path, *, episodes: int, seed: int,
     if out.suffix not in KINDS:
         raise RecipeError(f"{out} is neither a .gif nor a .mp4: choose one of the two")
     env = drawable(recipe, "rgb_array")
+    frames: list[np.ndarray] = []
+    returns = watch(policy, env, frames.append, episodes=episodes, seed=seed, deterministic=deterministic)
+    write(frames, out, int(env.metadata.get("render_fps", FPS)))
+    return returns
+
+
+def watch(
+    policy: Policy, env: Any, show: Callable[[Any], Any], *, episodes: int, seed: int, deterministic: bool
+) -> list[float]:
+    """Play episodes, ``show`` every frame, close the environment; the returns of the episodes."""
+    returns = []
     try:
-        shown = [list(play(policy, env, seed=seed + i, deterministic=deterministic)) for i in range(episodes)]
+        for i in range(episodes):
+            episode = play(policy, env, seed=seed + i, deterministic=deterministic)
+            ret = 0.0
+            for frame, so_far in episode:
+                show(frame)
+                ret = so_far
+            returns.append(ret)
     finally:
         env.close()
-    frames = [np.asarray(frame) for episode in shown for frame, _ in episode]
-    returns = [episode[-1][1] for episode in shown]
-    write(frames, out, int(env.metadata.get("render_fps", FPS)))
     return returns
 
 
