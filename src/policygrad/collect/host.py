@@ -34,29 +34,30 @@ class HostState(NamedTuple):
     length: Any
     """Steps of the running game."""
     action: PyTree[Any]
-    """The last action, as the environment received it."""
+    """The last action, as the environment received it; zeros where the policy does not remember."""
     reward: Any
-    """The last reward."""
+    """The last reward; zeros where the policy does not remember."""
     carry: PyTree[Array]
 
 
-class HostRow(NamedTuple):
-    """One step of B streams."""
+class Played(NamedTuple):
+    """One step of B streams, or, stacked, a window of them."""
 
     obs: PyTree[Any]
+    """What the policy saw."""
     action: PyTree[Any]
-    reward: Any
-    """What is learned from."""
-    paid: Any
-    """What the environment paid."""
-    terminated: Any
-    truncated: Any
     log_mu: Any
     time: Any
+
+
+class Paid(NamedTuple):
+    """What the environment answered to a window, ``[T, B]``."""
+
+    reward: Any
+    terminated: Any
+    truncated: Any
     valid: Any
     over: Any
-    ret: Any
-    length: Any
 
 
 class Clock:
@@ -119,33 +120,42 @@ class HostCollector:
         self.env, self.n_steps, self.show, self.clock = env, n_steps, show, clock
         self.clip_reward, self.finite_horizon = clip_reward, finite_horizon
         self._act: Any = None
+        self._carry: Any = None
 
     def init(self, model: Any, key: Array) -> HostState:
         """The first step of an episode in every environment; the key seeds them."""
-        return self._begin(model, int(jax.random.bits(key, (), jnp.uint32) >> 1))
+        if self._act is None:
+            self._compile(model)
+        return self._begin(int(jax.random.bits(key, (), jnp.uint32) >> 1))
 
     def collect(self, model: Any, state: HostState, key: Array) -> tuple[HostState, Trajectory, Finished]:
         if self._act is None:
             self._compile(model)
-        leaves = jax.tree.leaves(eqx.filter(model, eqx.is_array))
-        if self.n_steps is None:
-            return self._episodes(model, leaves, key)
-        first = state
-        noise = self._draw(leaves, key, self.n_steps, state)
-        rows: list[HostRow] = []
+        return self.play(leaves_of(model), state, key)
+
+    def play(self, leaves: list, state: HostState, key: Array) -> tuple[HostState, Trajectory, Finished]:
+        """:func:`collect` for whoever has the model's :func:`leaves_of` at hand, after :meth:`init`."""
+        return self._episodes(leaves, key) if self.n_steps is None else self._window(leaves, state, key)
+
+    def _window(self, leaves: list, state: HostState, key: Array) -> tuple[HostState, Trajectory, Finished]:
+        assert self.n_steps is not None
+        first, noise = state, self._draw(leaves, key, self.n_steps, state)
+        rows: list[Played] = []
         shown: list[HostStep] = []
         for t in range(self.n_steps):
-            state, row, step = self._play(leaves, noise, t, state)
+            state, row, step = self._step(leaves, noise, t, state)
             rows.append(row)
             shown.append(step)
-        stacked = stack(rows)
-        return state, self._trajectory(stacked, stacked.valid, shown, first.carry), finished_of(stacked, stacked.valid)
+        answers = answers_of(shown)
+        ret, length, sums = running_sums(first, answers)
+        trajectory = self._trajectory(stack(rows), answers, answers.valid, shown, first.carry)
+        return state._replace(**sums), trajectory, finished_of(answers.over & answers.valid, ret, length)
 
-    def _episodes(self, model: Any, leaves: list, key: Array) -> tuple[HostState, Trajectory, Finished]:
+    def _episodes(self, leaves: list, key: Array) -> tuple[HostState, Trajectory, Finished]:
         """One whole episode in each environment. Those that are over go on unseen until the last one is."""
-        state = first = self._begin(model, None)
+        state = first = self._begin(None)
         alive = np.ones(self.env.num_envs, bool)
-        rows: list[HostRow] = []
+        rows: list[Played] = []
         shown: list[HostStep] = []
         masks: list[np.ndarray] = []
         block = 128
@@ -154,142 +164,156 @@ class HostCollector:
             if t == 0:
                 key, noise_key = jax.random.split(key)
                 noise = self._draw(leaves, noise_key, block, state)
-            state, row, step = self._play(leaves, noise, t, state)
+            state, row, step = self._step(leaves, noise, t, state)
             rows.append(row)
             shown.append(step)
-            masks.append(alive & row.valid)
-            alive = alive & ~((row.terminated | row.truncated) & row.valid)
+            masks.append(alive & step.valid)
+            alive = alive & ~((step.terminated | step.truncated) & step.valid)
             if len(rows) >= LONGEST:
                 raise RuntimeError(
                     f"an episode did not end within {LONGEST:,} steps: set max_episode_steps, "
                     "or choose a preset that learns from windows (a2c)"
                 )
         padding = power_of_two(len(rows)) - len(rows)
-        stacked = jax.tree.map(lambda x: pad(x, padding), stack(rows))
-        mask = pad(np.stack(masks), padding)
-        return state, self._trajectory(stacked, mask, shown, first.carry), finished_of(stacked, mask)
+        played, answers, mask = jax.tree.map(
+            lambda x: pad(x, padding), (stack(rows), answers_of(shown), np.stack(masks))
+        )
+        ret, length, sums = running_sums(first, answers)
+        trajectory = self._trajectory(played, answers, mask, shown, first.carry)
+        return state._replace(**sums), trajectory, finished_of(answers.over & mask, ret, length)
 
-    def _begin(self, model: Any, seed: int | None) -> HostState:
+    def _begin(self, seed: int | None) -> HostState:
         n, now = self.env.num_envs, time.perf_counter()
         obs = self.env.reset(seed)
         self.clock.add("env", now)
         action = jax.tree.map(lambda x: np.zeros((n, *x.shape), x.dtype), zeros(self.env.action_space))
         counter = np.zeros(n, np.int32)
-        carry = initial_carry(model, (n,))
-        return HostState(obs, counter, np.zeros(n), counter, action, np.zeros(n, np.float32), carry)
+        return HostState(obs, counter, np.zeros(n), counter, action, np.zeros(n, np.float32), self._carry)
 
-    def _play(self, leaves: list, noise: Any, t: int, state: HostState) -> tuple[HostState, HostRow, HostStep]:
-        """One step of every stream."""
+    def _step(self, leaves: list, noise: Any, t: int, state: HostState) -> tuple[HostState, Played, HostStep]:
+        """One step of every stream: a call to the device, a call to the environment, and hardly anything besides."""
         now = time.perf_counter()
-        seen, action, received, log_mu, carry = self._act(
-            leaves, noise, t, state.obs, state.time, state.action, state.reward, state.carry
-        )
-        action, received, log_mu = jax.tree.map(np.asarray, (action, received, log_mu))
-        seen = state.obs if self.show is plain else jax.tree.map(np.asarray, seen)
+        action, log_mu, carry, remembered = self._act(leaves, noise, np.int32(t), state)
+        action, log_mu, remembered = jax.tree.map(np.asarray, (action, log_mu, remembered))
         now = self.clock.add("policy", now)
         step = self.env.step(action)
         ended = step.terminated | step.truncated | ~step.valid
-        paid = np.where(step.valid, step.reward, 0)
-        ret, length = state.ret + paid, state.length + step.valid
-        terminated = step.terminated | (step.truncated & self.finite_horizon)
-        row = HostRow(
-            obs=seen,
-            action=action,
-            reward=np.sign(paid) if self.clip_reward else paid,
-            paid=paid,
-            terminated=terminated,
-            truncated=step.truncated & ~terminated,
-            log_mu=log_mu,
-            time=state.time,
-            valid=step.valid,
-            over=step.over,
-            ret=ret,
-            length=length,
-        )
-        state = HostState(
-            obs=step.obs,
-            time=np.where(ended, 0, state.time + 1).astype(np.int32),
-            ret=np.where(step.over, 0, ret),
-            length=np.where(step.over, 0, length).astype(np.int32),
-            action=received,
-            reward=paid.astype(np.float32),
-            carry=carry,
-        )
+        after = state._replace(obs=step.obs, time=np.where(ended, 0, state.time + 1).astype(np.int32), carry=carry)
+        seen = state.obs
+        if remembered:
+            seen, received = remembered
+            after = after._replace(action=received, reward=np.where(step.valid, step.reward, 0).astype(np.float32))
         self.clock.add("env", now)
-        return state, row, step
+        return after, Played(seen, action, log_mu, state.time), step
 
     def _compile(self, model: Any) -> None:
         """The policy's jitted step, and the noise of a whole window in one call."""
         arrays, static = eqx.partition(model, eqx.is_array)
         structure = jax.tree.structure(arrays)
         action_space, show = self.env.action_space, self.show
+        self._carry = initial_carry(model, (self.env.num_envs,))
 
-        def outputs(leaves: list, obs: Any, time: Any, action: Any, reward: Any, carry: Any) -> tuple:
+        def outputs(leaves: list, s: HostState) -> tuple:
             model = eqx.combine(jax.tree.unflatten(structure, leaves), static)
-            seen = show(obs, action, reward, time == 0)
+            seen = show(s.obs, s.action, s.reward, s.time == 0)
             output, carry = jax.vmap(lambda obs, time, carry: model(Input(obs, time, time == 0), carry))(
-                seen, time, carry
+                seen, s.time, s.carry
             )
             return seen, output.distribution, carry
 
-        def act(leaves, noise, t, obs, time, action, reward, carry):  # type: ignore[no-untyped-def]
-            seen, distribution, carry = outputs(leaves, obs, time, action, reward, carry)
+        def act(leaves, noise, t, state):  # type: ignore[no-untyped-def]
+            seen, distribution, carry = outputs(leaves, state)
             now = jax.tree.map(lambda x: x[t], noise)
             action = jax.vmap(lambda d, noise: d.sample(noise))(distribution, now)
             log_mu = jax.vmap(lambda d, action: d.log_prob(action))(distribution, action)
-            received = jax.vmap(lambda action: to_bounds(action_space, action))(action)
-            return seen, action, received, log_mu, carry
+            if show is plain:
+                return action, log_mu, carry, ()
+            return action, log_mu, carry, (seen, jax.vmap(lambda action: to_bounds(action_space, action))(action))
 
         def draw(leaves, key, n_steps, state):  # type: ignore[no-untyped-def]
-            now = (state.obs, state.time, state.action, state.reward, state.carry)
-            one = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], outputs(leaves, *now)[1]))
+            one = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], outputs(leaves, state)[1]))
             return one.draw(key, (n_steps, len(state.time)))
 
         self._act, self._draw = jax.jit(act), jax.jit(draw, static_argnums=2)
 
-    def _trajectory(self, rows: HostRow, mask: np.ndarray, shown: list[HostStep], carry: Any) -> Trajectory:
+    def _trajectory(
+        self, rows: Played, answers: Paid, mask: np.ndarray, shown: list[HostStep], carry: Any
+    ) -> Trajectory:
         make: Any = Trajectory  # of NumPy arrays: the learner's call takes them to the device
+        reward = np.where(mask, answers.reward, 0)
+        terminated, truncated = answers.terminated & mask, answers.truncated & mask
+        if self.finite_horizon:
+            terminated = terminated | truncated
+        truncated = truncated & ~terminated
         return make(
             obs=rows.obs,
             action=rows.action,
-            reward=np.where(mask, rows.reward, 0).astype(np.float32),
-            terminated=rows.terminated & mask,
-            truncated=rows.truncated & mask,
+            reward=(np.sign(reward) if self.clip_reward else reward).astype(np.float32),
+            terminated=terminated,
+            truncated=truncated,
             log_mu=rows.log_mu,
             time=rows.time,
             start=rows.time == 0,
             mask=mask,
             carry=carry,
-            cut_obs=self._cut_obs(rows, mask, shown),
+            cut_obs=self._cut_obs(rows, reward, mask, truncated, shown),
         )
 
-    def _cut_obs(self, rows: HostRow, mask: np.ndarray, shown: list[HostStep]) -> PyTree[np.ndarray]:
+    def _cut_obs(
+        self, rows: Played, reward: np.ndarray, mask: np.ndarray, truncated: np.ndarray, shown: list[HostStep]
+    ) -> PyTree[np.ndarray]:
         """The true successors at the cuts of each column, in order; their number padded to a power of two."""
-        cut = mask & rows.truncated & ~rows.terminated
+
+        def seen(t: int) -> Any:
+            """A step's true successor, as the policy would see it."""
+            successor = shown[t].successor
+            if self.show is plain:
+                return successor
+            action = to_bounds(self.env.action_space, jax.tree.map(lambda x: x[t], rows.action))
+            start = np.zeros(len(mask[t]), bool)
+            return jax.tree.map(np.asarray, self.show(successor, action, reward[t].astype(np.float32), start))
+
+        cut = truncated.copy()
         cut[-1] |= mask[-1]
         slot = np.cumsum(cut, axis=0) - cut
         n_slots = power_of_two(max(1, int(cut.sum(axis=0).max())))
-        kept = jax.tree.map(lambda x: np.zeros((n_slots, *x.shape), x.dtype), self._seen(shown[-1], rows, -1))
+        kept = jax.tree.map(lambda x: np.zeros((n_slots, *x.shape), x.dtype), seen(-1))
         for t in np.flatnonzero(cut.any(axis=1)).tolist():
             where = np.flatnonzero(cut[t])
-            successor = self._seen(shown[t], rows, t)
-            for target, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(successor)):
+            for target, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(seen(t))):
                 target[slot[t, where], where] = leaf[where]
         return kept
 
-    def _seen(self, step: HostStep, rows: HostRow, t: int) -> Any:
-        """A step's true successor, as the policy would see it."""
-        if self.show is plain:
-            return step.successor
-        action, reward = jax.tree.map(lambda x: x[t], (rows.action, rows.paid.astype(np.float32)))
-        action = jax.vmap(lambda action: to_bounds(self.env.action_space, action))(action)
-        start = np.zeros(len(reward), bool)
-        return jax.tree.map(np.asarray, self.show(step.successor, action, reward, start))
+
+def leaves_of(model: Any) -> list[Array]:
+    """A model's arrays, as the policy's jitted step takes them. Traceable."""
+    return jax.tree.leaves(eqx.filter(model, eqx.is_array))
 
 
-def stack(rows: list[HostRow]) -> HostRow:
+def stack(rows: list[Any]) -> Any:
     """Rows over time, ``[T, B, ...]``: fresh arrays, which nobody writes to."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+def answers_of(shown: list[HostStep]) -> Paid:
+    """What the environment answered, over time."""
+    return Paid(*(np.stack([getattr(step, name) for step in shown]) for name in Paid._fields))
+
+
+def finished_of(over: Any, ret: Any, length: Any) -> Finished:
+    """Of NumPy arrays."""
+    return Finished(over, ret, length)
+
+
+def running_sums(first: HostState, answers: Paid) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """``(return, length)`` of the running games after each step, ``[T, B]``, and what the next window begins with."""
+    ret, length = first.ret, first.length
+    rets, lengths = np.empty(answers.over.shape), np.empty(answers.over.shape, np.int32)
+    paid = np.where(answers.valid, answers.reward, 0)
+    for t, over in enumerate(answers.over):
+        rets[t], lengths[t] = ret + paid[t], length + answers.valid[t]
+        ret, length = np.where(over, 0, rets[t]), np.where(over, 0, lengths[t])
+    return rets, lengths, {"ret": ret, "length": length}
 
 
 def pad(x: np.ndarray, n: int) -> np.ndarray:
@@ -300,7 +324,3 @@ def pad(x: np.ndarray, n: int) -> np.ndarray:
 def power_of_two(n: int) -> int:
     """The least power of two that is at least n: few shapes, so few compilations."""
     return 1 << (n - 1).bit_length()
-
-
-def finished_of(rows: HostRow, mask: np.ndarray) -> Finished:
-    return Finished(rows.over & mask, rows.ret, rows.length)

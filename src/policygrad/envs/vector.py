@@ -156,8 +156,8 @@ class VectorHost:
                 raise HostError(f"{self.id}, step {self._steps}: {problem}. Make them agree.")
 
     def _require_finite(self, what: str, tree: Any) -> None:
-        for leaf in jax.tree.leaves(tree):
-            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+        for leaf in [tree] if isinstance(tree, np.ndarray) else jax.tree.leaves(tree):
+            if leaf.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(leaf), None):
                 finite = np.isfinite(leaf.reshape(self.num_envs, -1)).all(axis=1)
                 index = int(np.flatnonzero(~finite)[0])
                 raise HostError(

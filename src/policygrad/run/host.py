@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from policygrad.collect.host import Clock, HostCollector, plain
+from policygrad.collect.host import Clock, HostCollector, leaves_of, plain
 from policygrad.envs.host import HostEnv
 from policygrad.envs.memory import remember
 from policygrad.learn.learner import Learner, LearnerState
@@ -45,7 +45,9 @@ class HostProgram:
     fresh: Callable[[Array], RunState]
     """``key(s) -> state`` without environments; traceable."""
     init: Callable[[Array], RunState]
-    advance: Callable[[RunState, Any], tuple[RunState, Stats]]
+    advance: Callable[..., tuple[RunState, Stats]]
+    """``(state, steps, stop) -> (state, statistics)``: play and learn until every seed has that many environment steps,
+    or ``stop()`` says so between two updates."""
     evaluate: Callable[[RunState], np.ndarray]
     """``state -> [seeds]`` mean greedy returns, on the environment's own scale, in environments of its own."""
     clock: Clock
@@ -86,6 +88,7 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
     n_steps = r.n_steps if r.collect == "window" else None
     collectors = {0: HostCollector(env, n_steps, **how)}
     learn, split = jax.jit(partial(learning, learner)), jax.jit(partial(jax.random.split, num=3))
+    add = jax.jit(partial(jax.tree.map, jnp.add))
 
     def collector_of(i: int) -> HostCollector:
         if i not in collectors:
@@ -104,27 +107,28 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
         state = start(keys)
         return state._replace(env_steps=np.asarray(state.env_steps), first_bad=np.asarray(state.first_bad))
 
-    def advance_one(collector: HostCollector, state: RunState, steps: int) -> tuple[RunState, Stats]:
+    def advance_one(collector: HostCollector, state: RunState, steps: int, stop: Callable[[], bool]) -> tuple:
         totals: Stats = {}
         if state.collector == ():
             key, begin_key, _ = split(state.key)
             state = state._replace(key=key, collector=collector.init(learner.model(state.learner), begin_key))
-        while int(state.env_steps) < steps and state.first_bad < 0:
-            key, collect_key, learn_key = split(state.key)
-            collected, trajectory, finished = collector.collect(
-                learner.model(state.learner), state.collector, collect_key
-            )
+        leaves, keys = leaves_of(learner.model(state.learner)), split(state.key)
+        while int(state.env_steps) < steps and state.first_bad < 0 and not stop():
+            key, collect_key, learn_key = keys
+            collected, trajectory, finished = collector.play(leaves, state.collector, collect_key)
             now = time.perf_counter()
-            learned, stats, finite = jax.block_until_ready(learn(state.learner, trajectory, finished, learn_key))
-            totals = {name: totals.get(name, 0.0) + np.asarray(x) for name, x in stats.items()}
+            learned, leaves, keys, stats, finite = jax.block_until_ready(
+                learn(state.learner, trajectory, finished, learn_key, key)
+            )
+            totals = add(totals, stats) if totals else stats
             first_bad: Any = state.first_bad if finite else np.asarray(state.env_steps)
             env_steps: Any = np.asarray(state.env_steps + trajectory.mask.sum(), np.int32)
             state = RunState(learned, collected, key, env_steps, first_bad)
             clock.add("learning", now)
-        return state, totals
+        return state, {name: np.asarray(x) for name, x in totals.items()}
 
-    def advance(state: RunState, steps: Any) -> tuple[RunState, Stats]:
-        results = [advance_one(collector_of(i), take(r, state, i), int(steps)) for i in range(r.seeds)]
+    def advance(state: RunState, steps: Any, stop: Callable[[], bool] = lambda: False) -> tuple[RunState, Stats]:
+        results = [advance_one(collector_of(i), take(r, state, i), int(steps), stop) for i in range(r.seeds)]
         names = dict.fromkeys(
             name for _, totals in results for name in totals
         )  # a seed that was there already has none
@@ -153,12 +157,14 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
 
 
 def learning(
-    learner: Learner, state: LearnerState, trajectory: Trajectory, finished: Finished, key: Array
-) -> tuple[LearnerState, Stats, Array]:
-    """One window's update, its statistics, and whether all of it was finite."""
+    learner: Learner, state: LearnerState, trajectory: Trajectory, finished: Finished, key: Array, next_key: Array
+) -> tuple[LearnerState, list[Array], Array, Stats, Array]:
+    """One window's update, all in one call: the new parameters, the arrays that play the next window and its keys, the
+    statistics, and whether all of it was finite."""
     learned, metrics = learner.update(state, trajectory, key)
     finite = jnp.isfinite(jnp.sum(trajectory.reward)) & jnp.isfinite(metrics["grad_norm"])
-    return learned, stats_of(metrics, trajectory, finished), finite
+    leaves, keys = leaves_of(learner.model(learned)), jax.random.split(next_key, 3)
+    return learned, leaves, keys, stats_of(metrics, trajectory, finished), finite
 
 
 @dataclass(frozen=True)

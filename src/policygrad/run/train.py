@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -161,8 +162,12 @@ def fit(run: Fit, *, callback: Callback | None = None, tensorboard: bool = True,
 def play_and_learn(
     run: Fit, stop: "Stop", callback: Callback | None, tensorboard: bool, wandb: str | None = None
 ) -> None:
-    """The loop of :func:`fit`. ``stop`` is looked at after each mark."""
+    """The loop of :func:`fit`. ``stop`` is looked at after each mark; on the host, where a mark may be minutes away,
+    after each update."""
     recipe, seeds = run.program.recipe, run.program.recipe.seeds
+    advance: Callable = run.program.advance
+    if isinstance(run.program, HostProgram):
+        advance = partial(run.program.advance, stop=stop.is_set)
     evaluate = make_evaluation(run.program)
     log_every = recipe.log_every or max(1, min(recipe.total_timesteps // 100, MAX_LOG_EVERY))
     eval_every = max(1, recipe.total_timesteps // 20) if recipe.eval_every is None else recipe.eval_every
@@ -181,7 +186,7 @@ def play_and_learn(
         while not run.finished:
             before = run.env_steps
             mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
-            state, stats = run.program.advance(run.state, jnp.int32(mark))
+            state, stats = advance(run.state, jnp.int32(mark))
             row: dict[str, Any] = {name: x.reshape(seeds) for name, x in means(stats).items()}
             check_finite(run, state)
             run.state = state
