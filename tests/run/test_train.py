@@ -218,6 +218,11 @@ def test_a_bad_model_is_one_sentence(tmp_path, bad, message):
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
 
+def test_a_bad_model_is_one_sentence_on_the_host_too():
+    with pytest.raises(pg.RecipeError, match=r"the model has 3 logits, and the action space is Discrete\(2\)"):
+        pg.train("gym:CartPole-v1", "a2c", model=Linear(jnp.zeros((3, 4))), out=None)
+
+
 def test_an_own_model_leaves_nothing_to_the_options_of_ours():
     for option in ({"net": (8,)}, {"activation": "relu"}, {"policy": "gru"}, {"normalize_obs": True}):
         with pytest.raises(pg.RecipeError, match=f"{next(iter(option))} belongs to the built-in models"):

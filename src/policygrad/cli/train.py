@@ -25,7 +25,7 @@ from policygrad.run.recipes import (
     make_recipe,
     read_numbers,
 )
-from policygrad.run.tuned import tuned
+from policygrad.run.tuned import TUNED, tuned
 
 GROUPS = {
     "what": "the run",
@@ -50,12 +50,15 @@ def main(argv: list[str]) -> int:
 def start(given: dict[str, Any]) -> int:
     """A new run. Options are checked, and the first line is printed, before JAX is imported."""
     changes = {name: value for name, value in given.items() if name in hints()}
-    make = tuned if given.get("recipe") == "tuned" else make_recipe
-    recipe = make(given.get("algo", "a2c"), given.get("env", "CartPole-v1"), **changes)
+    algo, env = given.get("algo", "a2c"), given.get("env", "CartPole-v1")
+    settings = given.get("recipe", "tuned" if (env, algo) in TUNED else "preset")
+    recipe = (tuned if settings == "tuned" else make_recipe)(algo, env, **changes)
     registry.require_trainable(recipe.env)
     spare_threads(recipe)
     say = teller(given)
     say(f"policygrad {__version__}: {recipe.algo} on {describe(recipe.env)}, {counted(recipe)}")
+    if settings == "tuned" and TUNED[env, algo].changes:
+        say("settings: those tuned for it (`policygrad list recipes`); the preset's own with --recipe preset")
     with importing():
         from policygrad.envs.checker import check_env
         from policygrad.run import api
@@ -188,7 +191,8 @@ def parser(preset: Preset) -> Parser:
     where = "an id (`policygrad list envs`), or your own: file.py:Class or module:Class (default: CartPole-v1)"
     option("env", nargs="?", metavar="ENV", help=where)
     option("--algo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: a2c)")
-    option("--recipe", choices=["tuned"], help="settings found for this environment (default: the preset's)")
+    recipes = "tuned: found for this environment; preset: the algorithm's own (default: tuned where there is one)"
+    option("--recipe", choices=["tuned", "preset"], help=recipes)
     option("--resume", metavar="RUN", help="go on with this run, where it was saved (default: a new run)")
     option("--out", metavar="DIR", help="make the run's folder DIR/ENV/ALGO-1, ALGO-2, ... (default: runs)")
     option("--path", metavar="DIR", help="make exactly this folder (default: one inside --out)")

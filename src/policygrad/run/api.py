@@ -17,7 +17,7 @@ from policygrad.run import train as loop
 from policygrad.run.devices import answer_at_once, one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
 from policygrad.run.host import HostProgram, make_host_program
-from policygrad.run.policy import Policy, check_model
+from policygrad.run.policy import Policy, check_model, first_obs
 from policygrad.run.program import Program, make_program
 from policygrad.run.progress import Progress
 from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
@@ -395,7 +395,7 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
     if recipe.wrapper:
         raise RecipeError(f"wrapper is for Gymnasium's environments and {recipe.env} is pure JAX: drop it")
     if model is not None:
-        check_model(model, made, remembers=recipe.remembers)
+        check_model(model, first_obs(made, recipe.remembers), made.action_space)
     return make_program(recipe, made, model, groups=groups)
 
 

@@ -10,12 +10,16 @@ from pathlib import Path
 
 from policygrad.run.recipes import Recipe
 
+PICTURES = ("ALE/", "envpool:")
+"""Environments that show pictures, so that a convolution is most of the work."""
 SMALL = 4096
 """Rows of a window, over all seeds, up to which one thread is the faster choice (benchmarks/throughput.py)."""
 
 
 def is_small(recipe: Recipe) -> bool:
-    """Whether handing a window's work around between threads costs more than it saves."""
+    """Whether handing a window's work around between threads costs more than it saves. Pictures are never small."""
+    if recipe.env.startswith(PICTURES):
+        return False
     rows = recipe.n_envs * recipe.n_steps * recipe.seeds
     return recipe.collect == "window" and rows <= SMALL and max(recipe.net, default=0) <= 128
 

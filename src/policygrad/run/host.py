@@ -21,7 +21,7 @@ from policygrad.envs.host import HostEnv
 from policygrad.envs.memory import remember
 from policygrad.learn.learner import Learner, LearnerState
 from policygrad.run.evaluate import evaluate_host
-from policygrad.run.policy import Policy, with_memory
+from policygrad.run.policy import Policy, check_model, some_obs, with_memory
 from policygrad.run.program import QUICK, RunState, Stats, learner_of, model_maker, one_seed, stats_of
 from policygrad.run.recipes import Recipe
 from policygrad.types import Finished, Trajectory
@@ -81,6 +81,8 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
     r, clock = recipe, Clock()
     env = make_env(r.n_envs, True)
     spaces: Any = Spaces(env)
+    if model is not None:
+        check_model(model, some_obs(env.observation_space, env.action_space, r.remembers), env.action_space)
     horizon = r.max_episode_steps or getattr(env, "time_limit", None)
     learner = learner_of(r, model_maker(r, remember(spaces) if r.remembers else spaces, horizon, model))
     show = partial(with_memory, env.observation_space, env.action_space) if r.remembers else plain
@@ -113,7 +115,7 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
             key, begin_key, _ = split(state.key)
             state = state._replace(key=key, collector=collector.init(learner.model(state.learner), begin_key))
         leaves, keys = leaves_of(learner.model(state.learner)), split(state.key)
-        while int(state.env_steps) < steps and state.first_bad < 0 and not stop():
+        while int(state.env_steps) < steps and state.first_bad < 0:
             key, collect_key, learn_key = keys
             collected, trajectory, finished = collector.play(leaves, state.collector, collect_key)
             now = time.perf_counter()
@@ -125,6 +127,8 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
             env_steps: Any = np.asarray(state.env_steps + trajectory.mask.sum(), np.int32)
             state = RunState(learned, collected, key, env_steps, first_bad)
             clock.add("learning", now)
+            if stop():
+                break
         return state, {name: np.asarray(x) for name, x in totals.items()}
 
     def advance(state: RunState, steps: Any, stop: Callable[[], bool] = lambda: False) -> tuple[RunState, Stats]:

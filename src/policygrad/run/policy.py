@@ -264,39 +264,50 @@ def cast(x: Any) -> Any:
 # A model of the user's own, looked at before anything is compiled: what does not fit is one sentence.
 
 
-def check_model(model: Any, env: Any, *, remembers: bool = False) -> None:
-    """Evaluate ``model`` once on ``env``'s first observation, abstractly: no number is computed.
+def check_model(model: Any, obs: Any, action_space: spaces.Space) -> None:
+    """Evaluate ``model`` once on an observation, abstractly: no number is computed.
 
     Args:
         model: an ``eqx.Module``, or a function ``key -> eqx.Module``.
-        env: a pure environment.
-        remembers: observations hold the last action and reward.
+        obs: one observation as the policy sees it, or its shapes.
 
     Raises:
         RecipeError: what is missing, or of another type or shape than it must be.
     """
     if not (callable(model) or isinstance(model, eqx.Module)):
         raise RecipeError(f"model is a {type(model).__name__}: give an eqx.Module, or a function key -> eqx.Module")
-    stream = autoreset(remember(env) if remembers else env)
-    key = jax.random.key(0)
-    now = jax.eval_shape(lambda key: stream.reset(stream.draw(key, ())[1]), key)
 
     def look(key: Any, obs: Any, time: Any) -> None:
         made: Any = model if isinstance(model, eqx.Module) else model(key)
         check_members(made)
         carry = made.initial()
-        check_answer(made(Input(obs, time, time == 0), carry), carry, env.action_space)
+        check_answer(made(Input(obs, time, time == 0), carry), carry, action_space)
 
     try:
-        jax.eval_shape(look, key, now.obs, now.time)
+        jax.eval_shape(look, jax.random.key(0), obs, jnp.zeros((), jnp.int32))
     except RecipeError:
         raise
     except Exception as error:
         said = next(iter(str(error).splitlines()), "no message")
         raise RecipeError(
-            f"the model cannot be called with an observation of shape {jax.tree.map(jnp.shape, now.obs)}: "
+            f"the model cannot be called with an observation of shape {jax.tree.map(jnp.shape, obs)}: "
             f"{type(error).__name__}: {said}"
         ) from error
+
+
+def first_obs(env: Any, remembers: bool = False) -> Any:
+    """The shapes of a pure environment's first observation, as the policy sees it."""
+    stream = autoreset(remember(env) if remembers else env)
+    return jax.eval_shape(lambda key: stream.reset(stream.draw(key, ())[1]).obs, jax.random.key(0))
+
+
+def some_obs(observation_space: Any, action_space: Any, remembers: bool = False) -> Any:
+    """An observation of zeros, as the policy sees it, of environments that nobody wants to begin for it."""
+    obs = zeros(observation_space)
+    if not remembers:
+        return obs
+    one = jax.tree.map(lambda x: x[None], (obs, zeros(action_space), jnp.zeros(()), jnp.ones((), bool)))
+    return jax.tree.map(lambda x: x[0], with_memory(observation_space, action_space, *one))
 
 
 def check_members(model: Any) -> None:

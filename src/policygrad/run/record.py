@@ -189,18 +189,18 @@ class MetricsWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write(self, row: Mapping[str, ArrayLike], step: ArrayLike, where: ArrayLike = True) -> None:
+    def write(self, row: Mapping[str, ArrayLike], step: ArrayLike) -> None:
         """Log ``row`` at ``step`` environment steps: for every key one number, or one number per seed, ``[seeds]``.
 
-        ``step`` may be one per seed too; only the seeds ``where`` true get a row.
+        ``step`` may be one per seed too.
         """
         values = {key: self._per_seed(key, value) for key, value in row.items()}
-        steps, wanted = (np.broadcast_to(np.asarray(x), len(self.seeds)) for x in (step, where))
+        steps = np.broadcast_to(np.asarray(step), len(self.seeds))
         self._add_columns(key for key in values if key not in self._columns)
         blank = [""] * len(self.seeds)
         cells = [values.get(key, blank) for key in self._columns[2:]]
-        table = zip(wanted, steps, self.seeds, *cells)
-        self._file.write(_to_csv([[int(step), seed, *numbers] for want, step, seed, *numbers in table if want]))
+        table = zip(steps, self.seeds, *cells)
+        self._file.write(_to_csv([[int(step), seed, *numbers] for step, seed, *numbers in table]))
         self._file.flush()
         if self._tensorboard:
             self._write_events(values, int(steps.max()))
