@@ -71,12 +71,21 @@ class Batch(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """See :func:`make_learner`."""
+    """See :func:`make_learner`. ``update`` is made of the others; whoever applies gradients in another order, or
+    elsewhere than they were computed, takes these."""
 
     init: Callable[[Array], LearnerState]
     weigh: Callable[[LearnerState, Trajectory], Batch]
     grad: Callable[[LearnerState, Batch, Array], tuple[PyTree, dict[str, Array]]]
     apply: Callable[[LearnerState, PyTree], LearnerState]
+    step: Callable[[LearnerState, PyTree], tuple[Array, PyTree]]
+    """``(state, grads) -> (Δθ as one flat vector, the optimiser's state after it)``: what ``apply`` adds."""
+    renew: Callable[[LearnerState], LearnerState]
+    """The target copy after a window's gradient steps."""
+    observe: Callable[[LearnerState, Trajectory], LearnerState]
+    """The normaliser's statistics, with a window's rows merged in."""
+    measure: Callable[[LearnerState, Batch], dict[str, Array]]
+    """What a log says about a window besides the metrics of ``grad``."""
     update: Callable[[LearnerState, Trajectory, Array], tuple[LearnerState, dict[str, Array]]]
     model: Callable[[LearnerState], Any]
 
@@ -198,13 +207,19 @@ def make_learner(
     def rate(state: LearnerState) -> Array:
         return state.hyper.learning_rate * (1.0 if schedule is None else schedule(state.rows))
 
-    def apply(state: LearnerState, grads: PyTree) -> LearnerState:
-        """One optimiser step. All arrays are handled as one flat vector: dozens of small operations become a few."""
-        flat, unflatten = ravel_pytree(grads)
+    def step(state: LearnerState, grads: PyTree) -> tuple[Array, PyTree]:
+        """All arrays are handled as one flat vector: dozens of small operations become a few."""
+        flat, _ = ravel_pytree(grads)
         norm = jnp.sqrt(flat @ flat)
         flat = flat * jnp.minimum(1.0, state.hyper.max_grad_norm / (norm + 1e-6))
         direction, opt_state = transform.update(flat, state.opt_state)
-        params = jax.tree.map(jnp.subtract, state.params, unflatten(rate(state) * direction))
+        return -rate(state) * direction, opt_state
+
+    def apply(state: LearnerState, grads: PyTree) -> LearnerState:
+        """One optimiser step."""
+        delta, opt_state = step(state, grads)
+        _, unflatten = ravel_pytree(state.params)
+        params = jax.tree.map(jnp.add, state.params, unflatten(delta))
         return state._replace(params=params, opt_state=opt_state, gradient_steps=state.gradient_steps + 1)
 
     def once(state: LearnerState, batch: Batch, key: Array) -> tuple[LearnerState, dict[str, Array]]:
@@ -214,7 +229,7 @@ def make_learner(
     def passes(state: LearnerState, batch: Batch, key: Array) -> tuple[LearnerState, dict[str, Array]]:
         """Epochs × minibatches over one window."""
 
-        def step(carry: tuple[LearnerState, Array], inputs: tuple[Batch, Array]) -> tuple[Any, dict[str, Array]]:
+        def one(carry: tuple[LearnerState, Array], inputs: tuple[Batch, Array]) -> tuple[Any, dict[str, Array]]:
             state, stop = carry
             minibatch, key = inputs
             grads, metrics = grad(state, minibatch, key)
@@ -226,7 +241,7 @@ def make_learner(
 
         def epoch(carry: Any, key: Array) -> tuple[Any, dict[str, Array]]:
             shuffle_key, *keys = jax.random.split(key, 1 + n_minibatches)
-            return jax.lax.scan(step, carry, (minibatches(batch, n_minibatches, by_rows, shuffle_key), jnp.stack(keys)))
+            return jax.lax.scan(one, carry, (minibatches(batch, n_minibatches, by_rows, shuffle_key), jnp.stack(keys)))
 
         (state, _), metrics = jax.lax.scan(epoch, (state, jnp.zeros((), bool)), jax.random.split(key, n_epochs))
         return state, jax.tree.map(jnp.mean, metrics)
@@ -234,26 +249,31 @@ def make_learner(
     def update(state: LearnerState, trajectory: Trajectory, key: Array) -> tuple[LearnerState, dict[str, Array]]:
         batch = weigh(state, trajectory)
         new, metrics = (once if n_steps == 1 else passes)(state, batch, key)
-        mask = trajectory.mask
+        metrics |= measure(state, batch)
+        rows = state.rows + jnp.sum(trajectory.mask, dtype=jnp.int32)
+        new = renew(new._replace(updates=state.updates + 1, rows=rows))
+        return observe(new, trajectory), metrics
+
+    def measure(state: LearnerState, batch: Batch) -> dict[str, Array]:
+        mask, learning_rate = batch.trajectory.mask, {"learning_rate": rate(state)}
+        if critic_target is None:
+            return learning_rate
         residual, spread = batch.returns - batch.value, batch.returns - masked_mean(batch.returns, mask)
         unexplained = masked_mean((residual - masked_mean(residual, mask)) ** 2, mask)
-        if critic_target is not None:
-            metrics["explained_variance"] = 1 - unexplained / jnp.maximum(masked_mean(spread**2, mask), 1e-8)
-        metrics["learning_rate"] = rate(state)
-        new = new._replace(updates=state.updates + 1, rows=state.rows + jnp.sum(mask, dtype=jnp.int32))
-        return after(new, trajectory), metrics
+        explained = 1 - unexplained / jnp.maximum(masked_mean(spread**2, mask), 1e-8)
+        return {"explained_variance": explained} | learning_rate
 
-    def after(state: LearnerState, trajectory: Trajectory) -> LearnerState:
-        """What follows the gradient steps of a window: the target copy and the normaliser's statistics."""
+    def renew(state: LearnerState) -> LearnerState:
+        if target_copy == "none":
+            return state
         if target_copy == "periodic":
-            renew = state.updates % target_every == 0
-            state = state._replace(
-                target=jax.tree.map(lambda old, new: jnp.where(renew, new, old), state.target, state.params)
-            )
-        elif target_copy == "polyak":
-            state = state._replace(
-                target=jax.tree.map(lambda old, new: mix(old, new, target_tau), state.target, state.params)
-            )
+            due = state.updates % target_every == 0
+            renewed = jax.tree.map(lambda old, new: jnp.where(due, new, old), state.target, state.params)
+        else:
+            renewed = jax.tree.map(lambda old, new: mix(old, new, target_tau), state.target, state.params)
+        return state._replace(target=renewed)
+
+    def observe(state: LearnerState, trajectory: Trajectory) -> LearnerState:
         normalizer = getattr(combine(state.params), "normalizer", None)
         if normalizer is None:
             return state
@@ -272,7 +292,9 @@ def make_learner(
         )
         return state._replace(params=params, ret=returns)
 
-    return Learner(init, weigh, grad, apply, update, lambda state: combine(state.params))
+    return Learner(
+        init, weigh, grad, apply, step, renew, observe, measure, update, lambda state: combine(state.params)
+    )
 
 
 def refuse_integers(params: PyTree) -> None:
