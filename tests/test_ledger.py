@@ -113,7 +113,7 @@ def task():
 
 def rows_of(task, algo: str, returns: dict[int, float]) -> list[dict]:
     recipe = learning.identity(learning.tuned(algo, task.env))
-    shared = {**recipe, "sampled": 400.0, "seconds": 3.0, "date": "2026-01-01"}
+    shared = {**recipe, "sampled": 400.0, "seconds": 3.0, "seeds_together": 1, "date": "2026-01-01"}
     return [{**shared, "seed": seed, "greedy": greedy} for seed, greedy in returns.items()]
 
 
@@ -127,12 +127,19 @@ def test_every_row_of_the_table_has_a_recipe():
             assert learning.tuned(algo, task.env).env == task.env
 
 
+def test_a_task_without_a_bar_is_only_recorded(task):
+    returns = {seed: 1.0 for seed in learning.SEEDS}
+    recorded = task._replace(passes=None)
+    text = learning.table(recorded, rows_of(task, "a2c", returns))
+    assert "FAIL" not in text and "pass" not in text and "1.0" in line_of(text, "a2c")
+
+
 def test_missing_seeds_never_pass(task):
     good = {seed: 500.0 for seed in learning.SEEDS}
     text = learning.table(task, rows_of(task, "a2c", good) + rows_of(task, "ppo", dict(list(good.items())[:5])))
     assert "pass" in line_of(text, "a2c") and "500.0" in line_of(text, "a2c") and "8" in line_of(text, "a2c")
     assert "3 seeds not run" in line_of(text, "ppo") and "pass" not in line_of(text, "ppo")
-    assert line_of(text, "reinforce").count("not run") == 3
+    assert line_of(text, "reinforce").count("not run") == 2
 
 
 @pytest.mark.parametrize(("bad", "expected"), [(1, "pass"), (2, "FAIL")])
@@ -157,3 +164,36 @@ def test_the_recipes_hash_ignores_the_seed_alone(task):
 def test_neighbours_train_together():
     assert list(learning.neighbours([100, 101, 104, 106, 107])) == [(100, 2), (104, 1), (106, 2)]
     assert list(learning.neighbours([])) == []
+
+
+def test_a_world_on_the_host_is_measured_seed_by_seed(monkeypatch, tmp_path):
+    book, asked = Ledger(tmp_path / "book.json", learning.LEDGER.key), []
+
+    def measure(recipe, first, count, date, *, sampled):
+        asked.append((recipe.env, first, count, sampled))
+        return [{**learning.identity(recipe), "seed": first + i, "greedy": 1.0} for i in range(count)]
+
+    monkeypatch.setattr(learning, "LEDGER", book)
+    monkeypatch.setattr(learning, "measure", measure)
+    for env in ("LunarLander-v3", "Acrobot-v1"):
+        task = learning.task_of(env)
+        learning.fill(learning.tuned("a2c-gae", env), task, task.seeds[:2], None)
+    assert asked == [("LunarLander-v3", 100, 1, False), ("LunarLander-v3", 101, 1, False), ("Acrobot-v1", 100, 2, True)]
+    assert len(book.rows) == 4
+
+
+def test_results_go_into_the_source():
+    source = "a = 1\nRESULTS: dict[tuple[str, str], Result] = {\n    old,\n}\nb = 2\n"
+    text = learning.with_results(source, {("Chain-v0", "a2c"): learning.Result(1.0, 0.5, 1.5, "100 to 104")})
+    assert text.splitlines() == [
+        "a = 1",
+        "RESULTS: dict[tuple[str, str], Result] = {",
+        '    ("Chain-v0", "a2c"): Result(1.0, 0.5, 1.5, "100 to 104"),',
+        "}",
+        "b = 2",
+    ]
+
+
+def test_seeds_in_words():
+    assert learning.words_of([100, 101, 102]) == "100 to 102"
+    assert learning.words_of([100, 103]) == "100, 103" and learning.words_of([7]) == "7"

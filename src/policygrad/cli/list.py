@@ -8,7 +8,7 @@ from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.train import option_name, shown
 from policygrad.envs import registry
 from policygrad.run.recipes import PRESETS
-from policygrad.run.tuned import TUNED
+from policygrad.run.tuned import RESULTS, TUNED
 
 GLUE = "\N{NO-BREAK SPACE}"
 HOW_TO_READ = "Each algorithm is another one with changes: the ladder. Options are those of `policygrad train`."
@@ -55,13 +55,29 @@ def is_elsewhere(what: str) -> bool:
 
 
 def recipes() -> str:
-    """The tuned recipes: what `--recipe tuned` changes in a preset."""
-    lines = ["Tuned recipes: policygrad train ENV --algo NAME --recipe tuned", ""]
-    for (env, algo), found in TUNED.items():
-        changes = [typed(field, value) for field, value in found.changes.items()]
-        words = " ".join([f"{env} {algo}: {found.total_timesteps:,} steps", *changes]).replace(GLUE, " ")
-        lines.append(textwrap.fill(words, 110, subsequent_indent="      ", break_on_hyphens=False))
-    return "\n".join(lines)
+    """The tuned recipes: what `--recipe tuned` changes in a preset, the command, and what it earned."""
+    head = "Tuned recipes. A return is the mean over seeds of the best checkpoint's 100 greedy episodes."
+    return "\n".join([head, *(recipe(env, algo) for env, algo in TUNED)])
+
+
+def recipe(env: str, algo: str) -> str:
+    """One of them: its changes, its command, its result."""
+    found, result = TUNED[env, algo], RESULTS.get((env, algo))
+    changes = [typed(field, value) for field, value in found.changes.items()]
+    words = " ".join([f"{env} {algo}: {found.total_timesteps:,} steps", *changes])
+    earned = (
+        "not measured"
+        if result is None
+        else f"return {result.mean:.1f}, 95 % interval {result.low:.1f} to {result.high:.1f}, seeds {result.seeds}"
+    )
+    return "\n".join(
+        [
+            "",
+            textwrap.fill(words, 110, subsequent_indent="      ", break_on_hyphens=False).replace(GLUE, " "),
+            f"    {earned}",
+            f"    policygrad train {env} --algo {algo} --recipe tuned",
+        ]
+    )
 
 
 def algorithms() -> str:
