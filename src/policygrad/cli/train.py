@@ -33,12 +33,13 @@ GROUPS = {
     "critic": "the critic",
     "gradient": "the gradient and the step",
     "collecting": "who plays",
+    "workers": "many workers",
     "model": "the model",
     "watching": "watching it",
 }
 """Titles of the option groups, in order."""
 
-BESIDE_RESUME = ("resume", "total_timesteps", "stop_reward", "no_tensorboard", "wandb", "quiet")
+BESIDE_RESUME = ("resume", "total_timesteps", "stop_reward", "workers", "no_tensorboard", "wandb", "quiet")
 """What may stand beside --resume: everything else is in the run's recipe."""
 
 
@@ -75,7 +76,7 @@ def resume(given: dict[str, Any]) -> int:
     refused = [name for name in given if name not in BESIDE_RESUME]
     if refused:
         shown = "ENV" if refused[0] == "env" else option_name(refused[0])
-        why = "a run keeps its recipe, and only --total-timesteps and --stop-reward may change"
+        why = "a run keeps its recipe, and only --total-timesteps, --stop-reward and --workers may change"
         raise UsageError(f"{shown} cannot be given with --resume: {why}")
     say = teller(given)
     say(f"policygrad {__version__}: going on with {given['resume']}")
@@ -182,7 +183,7 @@ def parser(preset: Preset) -> Parser:
     made = Parser(
         prog="policygrad train",
         usage="policygrad train [ENV] [--algo NAME] [options]\n"
-        "       policygrad train --resume RUN [--total-timesteps N] [--stop-reward X]",
+        "       policygrad train --resume RUN [--total-timesteps N] [--stop-reward X] [--workers N]",
         description="Train a policy. Defaults below are those of "
         f"{preset.recipe.algo}: {preset.summary} ({preset.citation}).",
         argument_default=argparse.SUPPRESS,

@@ -86,6 +86,8 @@ class Learner(NamedTuple):
     """The normaliser's statistics, with a window's rows merged in."""
     measure: Callable[[LearnerState, Batch], dict[str, Array]]
     """What a log says about a window besides the metrics of ``grad``."""
+    metrics: tuple[str, ...]
+    """The names of both, sorted."""
     update: Callable[[LearnerState, Trajectory, Array], tuple[LearnerState, dict[str, Array]]]
     model: Callable[[LearnerState], Any]
 
@@ -292,8 +294,13 @@ def make_learner(
         )
         return state._replace(params=params, ret=returns)
 
+    names = ["policy_loss", "entropy", "grad_norm", "learning_rate"]
+    names += ["value_loss", "explained_variance"] if critic_target is not None else []
+    names += ["approx_kl"] if stale else []
+    names += ["clip_fraction"] if stale and isinstance(kind, Clipped) else []
+    metrics = tuple(sorted(names))
     return Learner(
-        init, weigh, grad, apply, step, renew, observe, measure, update, lambda state: combine(state.params)
+        init, weigh, grad, apply, step, renew, observe, measure, metrics, update, lambda state: combine(state.params)
     )
 
 

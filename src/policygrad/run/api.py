@@ -16,7 +16,7 @@ from policygrad.envs.core import autoreset
 from policygrad.run import train as loop
 from policygrad.run.devices import answer_at_once, one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
-from policygrad.run.host import HostProgram, make_host_program
+from policygrad.run.host import HostProgram, host_collector, make_host_program
 from policygrad.run.policy import Policy, check_model, first_obs
 from policygrad.run.program import Program, make_program
 from policygrad.run.progress import Progress
@@ -25,10 +25,11 @@ from policygrad.run.record import RunDirectory, RunError
 from policygrad.run.statistics import summary
 from policygrad.storage.checkpoint import CheckpointError, read_meta, read_recipe
 
+AnyProgram = loop.AnyProgram
 MAX_HOST_ENVS = 64
 """Host environments that are evaluated side by side."""
-CHANGEABLE = ("total_timesteps", "stop_reward")
-"""What a resumed run may change: neither can alter what was learned so far."""
+CHANGEABLE = ("total_timesteps", "stop_reward", "workers")
+"""What a resumed run may change: none can alter what was learned so far."""
 OF_BUILT_IN_MODELS = {item.name for item in fields(Recipe) if item.metadata["group"] == "model"} - {"remember"}
 """Options that a model of one's own ignores. ``remember`` is about the observations."""
 
@@ -80,7 +81,7 @@ class Run:
         return [self._fit.program.model(self._fit.state, seed) for seed in range(self.recipe.seeds)]
 
     @property
-    def program(self) -> Program | HostProgram:
+    def program(self) -> AnyProgram:
         """The functions of the run."""
         return self._fit.program
 
@@ -135,7 +136,7 @@ class Run:
         """Evaluate every seed's policy: see :func:`evaluate`."""
         limit = self.recipe.max_episode_steps
         program = self._fit.program
-        if env is None and isinstance(program, HostProgram):
+        if env is None and not isinstance(program, Program) and program.make_env is not None:
             made, own = program.make_env(min(episodes, MAX_HOST_ENVS), False), True
         else:
             made, own = make_for(program.raw_env if env is None else env, episodes, limit), isinstance(env, str)
@@ -278,8 +279,8 @@ def resume(
     """Go on where a run was last saved. In a pure world the result is, bit for bit, that of a run that was never
     stopped; environments on the host begin new episodes, since no file can hold them.
 
-    ``total_timesteps`` may be raised, and ``stop_reward`` changed (None: no such end): neither can alter what was
-    learned so far. Nothing else of the recipe may change.
+    ``total_timesteps`` may be raised, and ``stop_reward`` changed (None: no such end), and so may the number of
+    asynchronous ``workers``: none of them can alter what was learned so far. Nothing else of the recipe may change.
     """
     run = reopen(path, env=env, model=model, **options)
     return proceed(run, callback=callback, tensorboard=tensorboard, wandb=wandb, progress=progress)
@@ -291,7 +292,7 @@ def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **opt
     refused = sorted(set(options) - set(CHANGEABLE))
     if refused:
         raise RecipeError(
-            f"a resumed run keeps its recipe: {refused[0]} cannot change, only {' and '.join(CHANGEABLE)} can"
+            f"a resumed run keeps its recipe: {refused[0]} cannot change, only {', '.join(CHANGEABLE)} can"
         )
     enable_compilation_cache()
     directory = RunDirectory.open(path)
@@ -301,6 +302,11 @@ def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **opt
         raise RecipeError(
             "total_timesteps cannot change with lr_schedule=linear: the learning rate falls to zero at the budget's "
             "end, so it would be another run; start a new one"
+        )
+    if (recipe.workers > 0) != (stored.workers > 0):
+        raise RecipeError(
+            f"a run with workers={stored.workers} cannot go on with workers={recipe.workers}: one process keeps its "
+            "environments in the checkpoint, and workers do not; start a new run"
         )
     program = program_of(recipe, stored_env(recipe, env), model, stored_groups(directory))
     fit = loop.resume(program, directory) if directory.last.exists() else loop.start(program, directory)
@@ -372,7 +378,7 @@ def stored_env(recipe: Recipe, env: Any) -> Any:
     return recipe.env if env is None else env
 
 
-def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) -> Program | HostProgram:
+def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) -> AnyProgram:
     """The program of a recipe on an environment (an id or an object).
 
     Args:
@@ -388,6 +394,17 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
         )
     if recipe.policy != "own" and model is not None:
         raise RecipeError(f"this run has the built-in model {recipe.policy!r}: drop model=")
+    inner = synchronous(recipe, env, model, groups)
+    if recipe.workers == 0:
+        return inner
+    from policygrad.run.workers import make_async_program  # late: most runs have none
+
+    evaluate = inner.evaluate if isinstance(inner, HostProgram) else loop.pure_evaluation(inner)
+    return make_async_program(recipe, env, model, inner, evaluate)
+
+
+def synchronous(recipe: Recipe, env: Any, model: Any, groups: int | None = None) -> Program | HostProgram:
+    """The program of one process, which a worker is too."""
     made = env if registry.is_host(env) else registry.make(env, **recipe.env_options)
     if registry.is_host(made):  # a user's own id says so only when it is made
         answer_at_once()
@@ -397,6 +414,16 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
     if model is not None:
         check_model(model, first_obs(made, recipe.remembers), made.action_space)
     return make_program(recipe, made, model, groups=groups)
+
+
+def worker_parts(recipe: Recipe, env: Any, model: Any, clock: Any) -> tuple[Any, Any]:
+    """``(learner, collector)`` of a worker, in its own process."""
+    answer_at_once()
+    enable_compilation_cache()
+    program = synchronous(recipe, env, model)
+    if isinstance(program, Program):
+        return program.learner, program.collector
+    return program.learner, host_collector(recipe, program.raw_env, clock)
 
 
 def host_maker(recipe: Recipe, env: Any) -> Callable[[int, bool], Any]:

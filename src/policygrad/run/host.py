@@ -80,21 +80,14 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
     """
     r, clock = recipe, Clock()
     env = make_env(r.n_envs, True)
-    spaces: Any = Spaces(env)
-    if model is not None:
-        check_model(model, some_obs(env.observation_space, env.action_space, r.remembers), env.action_space)
-    horizon = r.max_episode_steps or getattr(env, "time_limit", None)
-    learner = learner_of(r, model_maker(r, remember(spaces) if r.remembers else spaces, horizon, model))
-    show = partial(with_memory, env.observation_space, env.action_space) if r.remembers else plain
-    how: dict[str, Any] = {"show": show, "clock": clock, "clip_reward": r.clip_reward, "finite_horizon": r.time_to_go}
-    n_steps = r.n_steps if r.collect == "window" else None
-    collectors = {0: HostCollector(env, n_steps, **how)}
+    learner = host_learner(r, env, model)
+    collectors = {0: host_collector(r, env, clock)}
     learn, split = jax.jit(partial(learning, learner)), jax.jit(partial(jax.random.split, num=3))
     add = jax.jit(partial(jax.tree.map, jnp.add))
 
     def collector_of(i: int) -> HostCollector:
         if i not in collectors:
-            collectors[i] = HostCollector(make_env(r.n_envs, True), n_steps, **how)
+            collectors[i] = host_collector(r, make_env(r.n_envs, True), clock)
         return collectors[i]
 
     def fresh_one(key: Array) -> RunState:
@@ -158,6 +151,28 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
 
     program = HostProgram(r, r.seeds, env, make_env, learner, fresh, init, advance, evaluate, clock, close)
     return program
+
+
+def host_learner(recipe: Recipe, env: HostEnv, model: Any = None) -> Learner:
+    """The learner of a recipe on an environment on the host."""
+    spaces: Any = Spaces(env)
+    if model is not None:
+        obs = some_obs(env.observation_space, env.action_space, recipe.remembers)
+        check_model(model, obs, env.action_space)
+    horizon = recipe.max_episode_steps or spaces.time_limit
+    return learner_of(recipe, model_maker(recipe, remember(spaces) if recipe.remembers else spaces, horizon, model))
+
+
+def host_collector(recipe: Recipe, env: HostEnv, clock: Clock) -> HostCollector:
+    """Who plays on it."""
+    return HostCollector(
+        env,
+        recipe.n_steps if recipe.collect == "window" else None,
+        show=partial(with_memory, env.observation_space, env.action_space) if recipe.remembers else plain,
+        clock=clock,
+        clip_reward=recipe.clip_reward,
+        finite_horizon=recipe.time_to_go,
+    )
 
 
 def learning(

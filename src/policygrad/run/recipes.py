@@ -35,6 +35,7 @@ SCHEDULES = ("constant", "linear")
 ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu")
 CNNS = ("auto", "none", "nature", "a3c", "minatar")
 BOUNDS = ("clip", "tanh", "beta")
+ENGINES = ("auto", "processes", "threads")
 
 
 TO_THE_END = 2**31 - 1
@@ -138,6 +139,29 @@ class Recipe:
         ("auto", "sync", "async"),
     )
     clip_reward: bool = option(False, "learn from the rewards' signs; logs and evaluations keep them", "collecting")
+
+    # many workers
+    workers: int = option(
+        0,
+        "asynchronous workers, each with n_envs of its own, on one set of parameters (A3C); 0: none",
+        "workers",
+        low=0,
+    )
+    engine: str = option(
+        "auto",
+        "workers as processes, or as threads of one process (for worlds that let go of Python's lock); auto: threads "
+        "in pure worlds",
+        "workers",
+        ENGINES,
+    )
+    deterministic: bool = option(
+        False, "workers take turns: the same bits every time, at constant staleness", "workers"
+    )
+    shared_statistics: bool = option(True, "all workers share the optimiser's statistics", "workers")
+    ent_spread: float = option(
+        1.0, "each worker draws its ent_coef between ent_coef / this and ent_coef · this", "workers", low=1
+    )
+    worker_timeout: float = option(30.0, "seconds without a sign of life until a worker is replaced", "workers", low=1)
 
     # the model
     policy: str = option("mlp", "mlp, tabular softmax, gru (memory); own: the model= of Python", "model", POLICIES)
@@ -443,6 +467,14 @@ def check_together(recipe: Recipe) -> None:
         (tabular and r.shared_torso, "policy='tabular' has no network to share: drop shared_torso"),
         (tabular and r.normalize_obs, "normalize_obs changes nothing in a table: drop it"),
         (
+            r.workers > 0 and r.seeds > 1,
+            "workers share one set of parameters, which is one seed: set seeds=1, and start a run for each",
+        ),
+        (
+            r.workers > 0 and steps > 1,
+            "a worker takes one gradient step a window: set n_epochs=1 and n_minibatches=1, or workers=0",
+        ),
+        (
             r.stop_reward is not None and r.eval_every == 0,
             "stop_reward is compared with evaluations, and eval_every=0 makes none: drop one of the two",
         ),
@@ -535,6 +567,18 @@ preset(
     target="lambda_return", critic_target="lambda_return", gae_lambda=0.95, n_steps=16, learning_rate=2e-3,
 )
 preset(
+    "a3c", "a2c", "Mnih et al. (2016)", "asynchronous workers on one set of parameters, without locks",
+    workers=2, ent_coef=0.01, lr_schedule="linear",
+)
+preset(
+    "a3c-gae", "a3c", "Mnih et al. (2016); Schulman et al. (2016)", "the same with generalised advantage estimation",
+    target="lambda_return", critic_target="lambda_return", gae_lambda=0.95, n_steps=16, learning_rate=2e-3,
+)
+preset(
+    "a3c-gru", "a3c", "Mnih et al. (2016)", "the same with memory (the paper's LSTM, here a GRU)",
+    policy="gru", n_steps=20,
+)
+preset(
     "ppo", "a2c-gae", "Schulman et al. (2017)", "several clipped steps on each window",
     surrogate="clipped", n_envs=4, n_steps=128, n_epochs=4, n_minibatches=4, normalize_advantage=True,
     optimizer="adam", learning_rate=2.5e-4,
@@ -579,6 +623,10 @@ USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "target_tau": (lambda r: r.target_copy == "polyak", "target_copy=polyak"),
     "clip_range": (lambda r: r.surrogate == "clipped", "surrogate=clipped"),
     "kl_coef": (lambda r: r.surrogate == "kl-penalty", "surrogate=kl-penalty"),
+    **{
+        name: (lambda r: r.workers > 0, "workers")
+        for name in ("engine", "deterministic", "shared_statistics", "ent_spread", "worker_timeout")
+    },
 }
 """Options that belong to another one: ``field -> (whether it is used, what would use it)``."""
 

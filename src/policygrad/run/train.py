@@ -20,12 +20,14 @@ from policygrad.run.host import HostProgram
 from policygrad.run.policy import Policy
 from policygrad.run.program import Program, RunState, compiled, means, one_seed
 from policygrad.run.record import MetricsWriter, RunDirectory
+from policygrad.run.workers import AsyncProgram
 from policygrad.storage import checkpoint
 
 SAVE_SECONDS = 10.0
 """Without evaluations the state is saved at the first mark after so many seconds."""
 MAX_LOG_EVERY = 250_000
 """Longest log interval that is chosen by itself, in environment steps: a signal is answered at the next mark."""
+AnyProgram = Program | HostProgram | AsyncProgram
 Callback = Callable[[dict[str, Any]], Any]
 """Called with every log row (numbers, or one per seed as ``[seeds]``); returning False ends the run, as in
 Stable-Baselines3. None goes on. Where it raises, the state is saved first."""
@@ -74,7 +76,7 @@ class Best:
 class Fit:
     """A run between two marks: what the loop needs to go on, and what it shows."""
 
-    program: Program | HostProgram
+    program: AnyProgram
     state: RunState
     best: Best
     directory: RunDirectory | None = None
@@ -114,13 +116,13 @@ def seed_keys(first: int, seeds: int) -> Any:
     return keys[0] if seeds == 1 else jnp.stack(keys)
 
 
-def start(program: Program | HostProgram, directory: RunDirectory | None = None) -> Fit:
+def start(program: AnyProgram, directory: RunDirectory | None = None) -> Fit:
     """A run at its beginning."""
     state = program.init(seed_keys(program.recipe.seed, program.recipe.seeds))
     return Fit(program, state, Best(state.learner.params, program.recipe.seeds), directory)
 
 
-def resume(program: Program | HostProgram, directory: RunDirectory) -> Fit:
+def resume(program: AnyProgram, directory: RunDirectory) -> Fit:
     """A run where it was last saved.
 
     Raises:
@@ -138,7 +140,7 @@ def resume(program: Program | HostProgram, directory: RunDirectory) -> Fit:
     return run
 
 
-def best_alone(program: Program | HostProgram, directory: RunDirectory) -> Fit:
+def best_alone(program: AnyProgram, directory: RunDirectory) -> Fit:
     """A saved run of which only the best policy can be read: at its beginning, with that."""
     run = start(program, directory)
     loaded = checkpoint.load(directory.best, run.best.tree)
@@ -166,7 +168,7 @@ def play_and_learn(
     after each update."""
     recipe, seeds = run.program.recipe, run.program.recipe.seeds
     advance: Callable = run.program.advance
-    if isinstance(run.program, HostProgram):
+    if not isinstance(run.program, Program):
         advance = partial(run.program.advance, stop=stop.is_set)
     evaluate = make_evaluation(run.program)
     log_every = recipe.log_every or max(1, min(recipe.total_timesteps // 100, MAX_LOG_EVERY))
@@ -292,11 +294,16 @@ def stopped_words(run: Fit) -> str:
     return f"stopped at {steps:,} of {run.program.recipe.total_timesteps:,} steps{kept}"
 
 
-def make_evaluation(program: Program | HostProgram) -> Callable[[RunState], np.ndarray]:
+def make_evaluation(program: AnyProgram) -> Callable[[RunState], np.ndarray]:
     """``state -> [seeds]`` mean greedy returns, on random numbers of their own: a function of the seed and of the
     steps so far."""
-    if isinstance(program, HostProgram):
+    if not isinstance(program, Program):
         return program.evaluate
+    return pure_evaluation(program)
+
+
+def pure_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
+    """:func:`make_evaluation` in a pure world."""
     recipe = program.recipe
 
     def one(learner: Any, key: Any, steps: Any) -> Any:
