@@ -58,7 +58,7 @@ def test_a_fault_is_named_and_its_worker_replaced(tmp_path, what, words):
 
 def test_a_worker_is_not_replaced_for_ever():
     crew, told = crew_of(Fault("raise", 1, always=True), replacements=1)
-    with crew, pytest.raises(WorkerError, match=r"worker 1 failed: ZeroDivisionError.*; it was replaced 1 times before"):
+    with crew, pytest.raises(WorkerError, match=r"worker 1 failed: Zero.*; it was replaced 1 times before"):
         run(crew, 10**9)
     assert len(told) == 1 and np.isfinite(crew.board.theta).all()
 

@@ -1,0 +1,216 @@
+"""What is applied is this window's gradient, added in place; a deterministic run is the synchronous one."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import policygrad as pg
+from policygrad.parallel.board import GOAL, STOP, Board
+from policygrad.parallel.hogwild import Rules, entropy_coefficient, work, worker_keys
+from policygrad.parallel.player import make_player
+from policygrad.run.api import program_of
+from policygrad.run.program import RunState
+from policygrad.run.recipes import make_recipe
+from policygrad.run.workers import diversity
+
+TINY = {"net": (8,), "n_envs": 2, "n_steps": 4, "eval_every": 0, "total_timesteps": 4000}
+RULES = Rules(seed=0, ent_coef=0.01)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    """The synchronous program of an a3c recipe with plain SGD, a player for two workers, and the state at step 0."""
+    recipe = make_recipe("a2c", "CartPole-v1", optimizer="sgd", ent_coef=0.01, **TINY)
+    program = program_of(recipe, recipe.env, None)
+    player = make_player(program.learner, program.collector, workers=2)
+    return program, player, program.init(jax.random.key(0))
+
+
+def board_of(player, state, kind=Board):
+    board = kind(player.layout)
+    vectors = player.start(state.learner)
+    board.theta[:], board.target[:], board.opt[:] = vectors["theta"], vectors["target"], vectors["opt"]
+    board.control[GOAL] = 10**9
+    return board
+
+
+def test_the_gradient_is_this_windows(setting):
+    """Window after window at one θ: each is what the learner computes from that window alone, so nothing piles up."""
+    program, player, state = setting
+    theta, learner = player.start(state.learner)["theta"], program.learner
+    local = player.begin(theta, *worker_keys(0, 1))
+    expected = jax.jit(lambda s, t, k: ravel_pytree(learner.grad(s, learner.weigh(s, t), k)[0])[0])
+    for _ in range(3):
+        _, collect_key, learn_key = jax.random.split(local.key, 3)
+        _, trajectory, _ = program.collector.collect(learner.model(state.learner), local.collected, collect_key)
+        local, window = player.play(theta, theta[:0], 0, 0.01, local)
+        wanted = np.asarray(expected(state.learner, trajectory, learn_key))
+        assert np.abs(wanted).max() > 1e-3
+        np.testing.assert_allclose(window.grads, wanted, rtol=1e-5, atol=1e-7)
+
+
+class Ledger(Board):
+    """Remembers every step that was added."""
+
+    def __init__(self, layout):
+        super().__init__(layout)
+        self.added = []
+
+    def add(self, worker, delta, opt_delta):
+        self.added.append((worker, delta.copy()))
+        super().add(worker, delta, opt_delta)
+
+
+def crew_of_threads(player, board, rules, updates):
+    """Run two workers in turn until there were so many updates."""
+    board.control[GOAL] = updates * 8
+    workers = [threading.Thread(target=work, args=(w, player, board, rules)) for w in range(player.layout.workers)]
+    for worker in workers:
+        worker.start()
+    while board.updates.sum() < updates:
+        assert any(worker.is_alive() for worker in workers)
+    board.control[STOP] = 1
+    for worker in workers:
+        worker.join()
+
+
+def test_the_sum_of_all_updates_is_the_change_of_the_parameters(setting):
+    _, player, state = setting
+    board = board_of(player, state, Ledger)
+    before = board.theta.astype(np.float64)
+    crew_of_threads(player, board, RULES._replace(deterministic=True), 20)
+    assert [worker for worker, _ in board.added] == [0, 1] * 10
+    total = np.sum([delta.astype(np.float64) for _, delta in board.added], axis=0)
+    assert np.abs(total).max() > 1e-4
+    np.testing.assert_allclose(board.theta - before, total, atol=2e-6)
+    assert board.staleness.sum(axis=0)[:3].tolist() == [1, 19, 0], "the first is fresh, then one update lies between"
+
+
+def test_what_others_added_meanwhile_is_kept(setting):
+    """Between this worker's copy and its addition somebody else adds ones. Whoever assigned arrays would lose them."""
+    _, player, state = setting
+    board = board_of(player, state)
+    alone = board.theta.copy()
+    meanwhile = np.ones(player.layout.params, np.float32)
+
+    def step(opt, grads, rows):
+        delta, opt_delta = player.step(opt, grads, rows)
+        board.theta += meanwhile  # another worker, in the middle of this one's update
+        board.control[STOP] = 1
+        return delta, opt_delta
+
+    work(0, player._replace(step=step), board, RULES)
+    np.testing.assert_allclose(board.theta, alone + 1, atol=0.2)
+    assert board.updates.sum() == 1
+
+
+def test_one_worker_is_the_synchronous_algorithm(setting):
+    """Bit for bit the plain loop with the same compiled functions, and the fused program's to rounding."""
+    recipe = make_recipe("a2c", "CartPole-v1", ent_coef=0.01, **TINY)
+    program = program_of(recipe, recipe.env, None)
+    player = make_player(program.learner, program.collector, workers=1)
+    state = program.init(jax.random.key(0))
+    board = board_of(player, state)
+    crew_of_threads(player, board, RULES._replace(deterministic=True), 10)
+    assert board.staleness.sum(axis=0)[0] == 10
+
+    vectors = player.start(state.learner)
+    theta, opt = vectors["theta"], vectors["opt"]
+    local, rows = player.begin(theta, *worker_keys(0, 0)), 0
+    for _ in range(10):
+        local, window = player.play(theta, vectors["target"], rows, np.float64(0.01), local)
+        delta, opt_delta = player.step(opt, window.grads, rows)
+        theta, opt, rows = theta + delta, opt + opt_delta, rows + int(window.rows)
+    np.testing.assert_array_equal(board.theta, theta)
+    np.testing.assert_array_equal(board.opt[0], opt)
+
+    fused, _ = program.advance(state, jnp.int32(80))
+    np.testing.assert_allclose(board.theta, player.start(fused.learner)["theta"], rtol=1e-5, atol=1e-6)
+    assert isinstance(fused, RunState) and int(fused.env_steps) == 80
+
+
+def test_a_deterministic_run_is_the_same_every_time():
+    make = lambda: pg.train(  # noqa: E731
+        "CartPole-v1", "a3c", deterministic=True, out=None, **{**TINY, "total_timesteps": 160, "eval_every": 80}
+    )
+    one, two = make(), make()
+    for a, b in zip(jax.tree.leaves(one.state.learner.params), jax.tree.leaves(two.state.learner.params)):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(one.history["eval/mean_reward"], two.history["eval/mean_reward"])
+    assert one.env_steps == [160]
+
+
+@pytest.mark.parametrize("algo", ["a3c", "a3c-gae", "a3c-gru"])
+def test_presets_train_save_and_resume_with_other_numbers_of_workers(tmp_path, algo):
+    options = {**TINY, "total_timesteps": 400, "lr_schedule": "constant"}
+    run = pg.train("CartPole-v1", algo, path=tmp_path / "run", tensorboard=False, **options)
+    assert run.finished and run.env_steps.min() >= 400
+    row = {name: values[-1] for name, values in run.history.items()}
+    assert row["async/updates_per_second"] > 0 and np.isfinite(row["train/entropy"]).all()
+    again = pg.resume(tmp_path / "run", total_timesteps=800, workers=3, tensorboard=False)
+    assert again.env_steps.min() >= 800 and again.recipe.workers == 3
+    assert again.evaluate(episodes=2)[0].returns.min() > 0
+    with pytest.raises(pg.RecipeError, match="cannot go on with workers=0"):
+        pg.resume(tmp_path / "run", total_timesteps=1200, workers=0)
+
+
+def test_workers_merge_their_normalisers():
+    options = {**TINY, "total_timesteps": 800, "normalize_obs": True, "normalize_reward": True}
+    run = pg.train("CartPole-v1", "a3c", out=None, **options)
+    normalizer = run.program.model(run.state).normalizer
+    assert float(normalizer.obs.count) == float(normalizer.ret.count) == run.env_steps[0]
+    assert (np.asarray(normalizer.obs.var) != 1).all()
+
+
+def test_a_target_copy_follows():
+    """After 50 updates a copy that is renewed every 5 is θ itself; one that is renewed every 60 is where it began."""
+    options = {**TINY, "total_timesteps": 400, "deterministic": True, "lr_schedule": "constant"}
+
+    def gap(**target):
+        run = pg.train("CartPole-v1", "a3c", out=None, **options, **target)
+        return max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, run.state.learner[:2])))
+
+    assert gap(target_copy="periodic", target_every=5) == 0
+    far, near = gap(target_copy="periodic", target_every=60), gap(target_copy="polyak", target_tau=0.5)
+    assert far > near > 0
+
+
+def test_workers_explore_differently():
+    betas = [entropy_coefficient(RULES._replace(ent_spread=3.0), w) for w in range(8)]
+    assert len(set(betas)) == 8 and 0.01 / 3 <= min(betas) < max(betas) <= 0.03
+    assert entropy_coefficient(RULES, 5) == 0.01
+    keys = {str(jax.random.key_data(k)) for w in range(4) for life in range(2) for k in worker_keys(0, w, life)}
+    assert len(keys) == 16
+
+
+def test_diversity_is_the_share_of_variance_between_workers():
+    rng = np.random.default_rng(0)
+    same, apart = rng.normal(size=(2, 500, 1)), rng.normal(size=(2, 500, 1)) + np.array([[[0.0]], [[100.0]]])
+    rows = lambda x: np.stack([[len(w), w.sum(), (w**2).sum()] for w in x])  # noqa: E731
+    assert diversity(rows(same)) < 0.01 and diversity(rows(apart)) > 0.99
+    assert np.isnan(diversity(rows(same[:1])))
+
+
+def test_what_cannot_be_sent_is_one_sentence():
+    import gymnasium
+
+    with pytest.raises(pg.RecipeError, match=r"this env cannot be sent to a worker process .* set engine=threads"):
+        pg.train(lambda: gymnasium.make("CartPole-v1"), "a3c", out=None, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 2}, "workers share one set of parameters"),
+        ({"workers": 0, "engine": "threads"}, "engine does nothing here: it needs workers"),
+    ],
+)
+def test_senseless_options_are_refused(options, message):
+    with pytest.raises(pg.RecipeError, match=message):
+        make_recipe("a3c", "CartPole-v1", **options)
+    with pytest.raises(pg.RecipeError, match="one gradient step a window"):
+        make_recipe("ppo", "CartPole-v1", workers=2)
