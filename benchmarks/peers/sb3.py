@@ -3,6 +3,7 @@
 Run it with the packages of ``requirements-sb3.txt``:
 
     python sb3.py --algo a2c                   # environment steps per second of the training loop
+    python sb3.py --algo a2c --env ALE/Breakout-v5 --n-envs 16
     python sb3.py --algo ppo --until-solved    # seconds from the start of the process to a saved policy
 
 Stable-Baselines3 prints its tables as a user sees them (``verbose=1``), but to standard error. Standard output gets one
@@ -30,7 +31,8 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    torch.set_num_threads(args.threads)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     with contextlib.redirect_stdout(sys.stderr):
         measured = until_solved(args) if args.until_solved else training_speed(args)
     print(json.dumps(settings(args) | measured))
@@ -85,15 +87,16 @@ def until_solved(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_model(args: argparse.Namespace, hyper: dict[str, Any]) -> Any:
-    """A2C or PPO with separate 64-64 tanh networks for actor and critic (the default of ``MlpPolicy``), on the CPU."""
+    """A2C or PPO on the CPU. Separate 64-64 tanh networks for actor and critic (the default of ``MlpPolicy``), or, for
+    Atari, the Nature CNN with two heads (the default of ``CnnPolicy``)."""
     from stable_baselines3 import A2C, PPO
 
     algorithm = {"a2c": A2C, "ppo": PPO}[args.algo]
     return algorithm(
-        "MlpPolicy",
+        "CnnPolicy" if is_atari(args.env) else "MlpPolicy",
         make_envs(args, args.n_envs, args.seed),
         n_steps=args.n_steps,
-        policy_kwargs={"net_arch": NET},
+        policy_kwargs={} if is_atari(args.env) else {"net_arch": NET},
         verbose=1,
         seed=args.seed,
         device="cpu",
@@ -102,11 +105,23 @@ def make_model(args: argparse.Namespace, hyper: dict[str, Any]) -> Any:
 
 
 def make_envs(args: argparse.Namespace, n_envs: int, seed: int) -> Any:
-    from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+    from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
     vec = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[args.vec]
-    return make_vec_env(args.env, n_envs, seed=seed, vec_env_cls=vec)
+    if not is_atari(args.env):
+        return make_vec_env(args.env, n_envs, seed=seed, vec_env_cls=vec)
+    import ale_py
+    import gymnasium
+
+    gymnasium.register_envs(ale_py)
+    # the wrappers of make_atari_env skip frames: the game itself must not
+    game = {"frameskip": 1, "repeat_action_probability": 0.0}
+    return VecFrameStack(make_atari_env(args.env, n_envs, seed=seed, env_kwargs=game, vec_env_cls=vec), n_stack=4)
+
+
+def is_atari(env: str) -> bool:
+    return env.startswith("ALE/")
 
 
 def zoo_settings(algo: str) -> dict[str, Any]:
@@ -134,7 +149,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         "algo": args.algo,
         "mode": "until-solved" if args.until_solved else "speed",
         "env": args.env,
-        "net": NET,
+        "net": "nature" if is_atari(args.env) else NET,
         "n_envs": args.n_envs,
         "n_steps": args.n_steps,
         "vec": args.vec,
@@ -156,7 +171,7 @@ def parse_args() -> argparse.Namespace:
     add("--n-steps", type=int, help="a2c: 5; ppo: 128, or the Zoo's 32 with --until-solved")
     add("--timesteps", type=int, help="40 000; with --until-solved at most the Zoo's 500 000 (a2c) or 100 000 (ppo)")
     add("--warmup", type=int, default=2_000, help="steps trained before the clock starts (speed only)")
-    add("--threads", type=int, default=1, help="torch's threads")
+    add("--threads", type=int, default=1, help="torch's threads; 0: its own choice")
     add(
         "--vec", choices=["dummy", "subproc"], default="dummy", help="environments in this process, or one process each"
     )

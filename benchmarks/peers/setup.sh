@@ -10,5 +10,8 @@ python="${PYTHON:-python3}"
 for peer in sb3 rejax; do
     "$python" -m venv "$dir/$peer"
     "$dir/$peer/bin/python" -m pip install --quiet --requirement "$here/requirements-$peer.txt"
+    if [ "$peer" = sb3 ]; then  # its Atari games
+        "$dir/$peer/bin/python" -m pip install --quiet ale-py==0.12.1 opencv-python-headless==5.0.0.93
+    fi
     echo "$peer: $dir/$peer/bin/python"
 done
