@@ -144,7 +144,9 @@ def results(run: Any, steps: int, seconds: float) -> str:
 
 
 def spent(run: Any) -> list[str]:
-    """Where the time went, where that is known: what the user's environment costs."""
+    """Where the time went, where that is known: what the user's environment costs, or what the workers did."""
+    if hasattr(run.program, "words"):
+        return [f"workers: {run.program.words()}"]
     clock = getattr(run.program, "clock", None)
     whole = sum(clock.seconds.values()) if clock is not None else 0.0
     if clock is None or not whole:

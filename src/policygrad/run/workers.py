@@ -130,6 +130,16 @@ class AsyncProgram:
         """``[bins]``: how many gradients had so many updates by others between copy and application."""
         return self.board.staleness.sum(axis=0)
 
+    def words(self) -> str:
+        """The whole run in a line: where the workers' time went, how stale gradients were, who was replaced."""
+        spent, bins, updates = self.board.seconds.sum(axis=0), self.staleness(), self.board.updates.sum()
+        shares = [f"{name} {spent[i] / spent.sum():.0%}" for i, name in enumerate(SHARES) if spent[i] > 0]
+        total = max(1, bins.sum())
+        late = int(np.searchsorted(np.cumsum(bins), 0.95 * total))
+        stale = f"staleness {bins @ np.arange(len(bins)) / total:.1f} (95 % at most {late})"
+        replaced = [f"{sum(self.crew.replaced)} replaced"] if any(self.crew.replaced) else []
+        return ", ".join([f"{updates:,} updates", *shares, stale, *replaced])
+
     def close(self) -> None:
         """No worker survives."""
         self.crew.stop(patience=1.0)
