@@ -20,13 +20,13 @@ HERE = Path(__file__).parent
 def crew_of(fault, workers=2, **rules):
     board = Board(layout(workers))
     board.theta[:] = 1
+    board.control[GOAL] = 10**9
     told = []
     return Crew(fault, board, Rules(0, 0.0, **rules), threads=False, tell=told.append), told
 
 
 def run(crew, steps, limit=60.0):
     crew.start()
-    crew.board.control[GOAL] = 10**9
     until = time.monotonic() + limit
     while crew.board.total_steps() < steps or (crew.rules.replacements and not sum(crew.replaced)):
         crew.check()
@@ -44,7 +44,7 @@ def run(crew, steps, limit=60.0):
     ],
 )
 def test_a_fault_is_named_and_its_worker_replaced(tmp_path, what, words):
-    crew, told = crew_of(Fault(what, 1, str(tmp_path / "flag")), timeout=1.5)
+    crew, told = crew_of(Fault(what, 1, str(tmp_path / "flag")), timeout=3.0 if what == "hang" else 60.0)
     with crew:
         run(crew, 500)
         processes = [hand.handle for hand in crew.hands]
@@ -133,3 +133,33 @@ def test_lost_updates_are_rare_and_no_number_is_torn():
     assert (board.theta == np.round(board.theta)).all() and board.theta.max() <= 2 * n, "a torn number is no count"
     assert board.theta.min() >= n, "whoever assigned the array would have erased the other's"
     print(f"lost: {1 - board.theta.mean() / (2 * n):.2%}")
+
+
+def add_whole(board, worker, n):
+    ones, nothing = np.ones(board.layout.params, np.float32), np.zeros(1, np.float32)
+    for _ in range(n):
+        board.enter(worker, lambda: None)
+        board.add(worker, ones, nothing)
+        board.updates[worker] += 1
+        board.leave(worker)
+
+
+def test_a_checkpoint_holds_a_copy_between_two_updates():
+    """While a worker adds ones without a pause, every copy is the same number everywhere, and the number of updates."""
+    import multiprocessing
+
+    board = Board(layout(1))
+    worker = multiprocessing.get_context("spawn").Process(target=add_whole, args=(board, 0, 200_000), daemon=True)
+    worker.start()
+    while not board.updates[0]:
+        assert worker.is_alive()
+    seen = []
+    for _ in range(50):
+        copy = board.consistent(("theta", "updates"))
+        assert (copy["theta"] == copy["updates"][0]).all()
+        seen.append(int(copy["updates"][0]))
+    worker.kill()
+    worker.join()
+    assert seen[-1] > seen[0]
+    board.adding[0] = 1
+    assert board.consistent(("theta",), timeout=0.05)["theta"].size, "nobody waits for the dead"

@@ -179,6 +179,27 @@ def test_a_target_copy_follows():
     assert far > near > 0
 
 
+def test_statistics_are_shared_or_each_workers_own():
+    options = {**TINY, "total_timesteps": 400, "deterministic": True}
+    own = pg.train("CartPole-v1", "a3c", out=None, shared_statistics=False, **options)
+    shared = pg.train("CartPole-v1", "a3c", out=None, **options)
+    assert own.program.board.opt.shape[0] == 2 and shared.program.board.opt.shape[0] == 1
+    a, b = own.program.board.opt
+    assert np.abs(a - b).max() > 0, "each saw its own gradients"
+    for state in (own.state, shared.state):
+        assert np.isfinite(ravel_pytree(state.learner.opt_state)[0]).all()
+
+
+def test_a_run_leaves_a_report_of_its_workers(tmp_path):
+    import json
+
+    run = pg.train("CartPole-v1", "a3c", path=tmp_path / "run", tensorboard=False, **{**TINY, "total_timesteps": 400})
+    report = json.loads((tmp_path / "run" / "workers.json").read_text())
+    assert sum(report["staleness"]) == sum(report["updates"]) == run.program.board.updates.sum()
+    assert sum(report["steps"]) == run.env_steps[0] and len(report["shares"]) == 2
+    assert all(0.99 < sum(shares.values()) < 1.01 for shares in report["shares"])
+
+
 def test_workers_explore_differently():
     betas = [entropy_coefficient(RULES._replace(ent_spread=3.0), w) for w in range(8)]
     assert len(set(betas)) == 8 and 0.01 / 3 <= min(betas) < max(betas) <= 0.03

@@ -61,10 +61,12 @@ def start(given: dict[str, Any]) -> int:
     if settings == "tuned" and TUNED[env, algo].changes:
         say("settings: those tuned for it (`policygrad list recipes`); the preset's own with --recipe preset")
     with importing():
-        from policygrad.envs.checker import check_env
+        from policygrad.envs.checker import check_named
         from policygrad.run import api
     if registry.is_own(recipe.env):
-        for warning in check_env(registry.make(recipe.env), steps=200):
+        limit = recipe.max_episode_steps
+        options: dict[str, Any] = {"env_kwargs": recipe.env_options, "wrappers": recipe.wrappers}
+        for warning in check_named(recipe.env, **options, max_episode_steps=limit, steps=200):
             say(f"note: {warning}")
     say("compiling ...")
     run = api.begin(recipe.env, recipe, out=given.get("out", "runs"), path=given.get("path"))
@@ -130,7 +132,8 @@ def results(run: Any, steps: int, seconds: float) -> str:
     where = f"mean over {run.recipe.seeds} seeds" if run.recipe.seeds > 1 else f"{run.recipe.eval_episodes} episodes"
     greedy = f"best greedy return {best['mean']:.1f} ({where})" if best["n"] else "no evaluation"
     twin = f" --env gym:{run.recipe.env}" if run.recipe.env in registry.TWINS else ""
-    names = ("metrics.csv", "curve.png", "tensorboard", "checkpoints/best.safetensors", "checkpoints/last.safetensors")
+    names = ("metrics.csv", "curve.png", "workers.json", "tensorboard")
+    names += ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
     return "\n".join(
         [
             f"done: {steps:,} steps in {seconds:.1f} s, {greedy}",

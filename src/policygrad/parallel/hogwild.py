@@ -82,6 +82,9 @@ def work(worker: int, player: Player, board: Board, rules: Rules, life: int = 0)
             raise NotFinite("a reward or a gradient was not finite")
         if rules.deterministic and not my_turn(worker, board, wait):
             return
+        if board.total_steps() >= board.control[GOAL]:  # the budget is spent: this window comes too late
+            board.control[STOP] = 1
+            return
         board.enter(worker, wait)
         stopwatch("waiting")
         statistics = board.statistics(worker)

@@ -1,5 +1,6 @@
 """The library in three calls: :func:`train`, :func:`load`, :func:`evaluate`."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,10 +14,12 @@ import numpy as np
 
 from policygrad.envs import registry
 from policygrad.envs.core import autoreset
+from policygrad.envs.own import own
 from policygrad.run import train as loop
 from policygrad.run.devices import answer_at_once, one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
 from policygrad.run.host import HostProgram, host_collector, make_host_program
+from policygrad.run.notes import note
 from policygrad.run.policy import Policy, check_model, first_obs
 from policygrad.run.program import Program, make_program
 from policygrad.run.progress import Progress
@@ -137,15 +140,16 @@ class Run:
         limit = self.recipe.max_episode_steps
         program = self._fit.program
         if env is None and not isinstance(program, Program) and program.make_env is not None:
-            made, own = program.make_env(min(episodes, MAX_HOST_ENVS), False), True
+            made, ours = program.make_env(min(episodes, MAX_HOST_ENVS), False), True
         else:
-            made, own = make_for(program.raw_env if env is None else env, episodes, limit), isinstance(env, str)
+            made = make_for(program.raw_env if env is None else env, episodes, limit, carried(self, env))
+            ours = isinstance(env, str)
         how: dict[str, Any] = {"episodes": episodes, "deterministic": deterministic}
         play = partial(evaluate, env=made, max_episode_steps=limit, **how)
         try:  # each seed plays its own episodes: intervals over seeds need them independent
             return [play(policy, seed=seed + 7919 * i) for i, policy in enumerate(self.policies)]
         finally:
-            if own and registry.is_host(made):
+            if ours and registry.is_host(made):
                 made.close()
 
     def curves(self, key: str = "rollout/ep_rew_mean") -> list[tuple[np.ndarray, np.ndarray]]:
@@ -224,8 +228,18 @@ def begin(
         options["policy"] = "own"
     if isinstance(env, str):
         registry.require_trainable(env)
+    elif isinstance(algo, str):
+        options |= size_of(env, options)
+    if "wrapper" in options:
+        options["wrapper"] = names_of(options["wrapper"])
     recipe = change(algo, env=name, **options) if isinstance(algo, Recipe) else make_recipe(algo, name, **options)
+    if recipe.video_every:
+        from policygrad.run.video import require_drawable  # late: most runs draw no pictures
+
+        require_drawable(recipe)
     program = program_of(recipe, env, model)
+    if not isinstance(env, str) and not callable(env):
+        look_at_copies(recipe, env, program)
     fit = loop.start(program)
     if path is not None:
         fit.directory = RunDirectory.create_at(path)
@@ -234,6 +248,44 @@ def begin(
     if fit.directory is not None:
         fit.directory.write_recipe(recipe.to_dict())
     return Run(fit)
+
+
+def size_of(env: Any, options: dict[str, Any]) -> dict[str, int]:
+    """As many environments as the user's batch has, where nothing else is said."""
+    size = getattr(env, "num_envs", None)
+    return {} if size is None or "n_envs" in options or isinstance(env, type) else {"n_envs": size}
+
+
+def names_of(wrappers: Any) -> str:
+    """Wrappers as a recipe keeps them: by name."""
+    if isinstance(wrappers, str):
+        return wrappers
+    names = []
+    for one in wrappers if isinstance(wrappers, tuple | list) else [wrappers]:
+        name = one if isinstance(one, str) else f"{one.__module__}:{getattr(one, '__qualname__', type(one).__name__)}"
+        if not isinstance(one, str) and (not name.rpartition(":")[2].isidentifier() or own(name) is not one):
+            raise RecipeError(f"the wrapper {name} cannot be found by its name: use it in the function that makes env")
+        names.append(name)
+    return ",".join(names)
+
+
+def look_at_copies(recipe: Recipe, env: Any, program: Any) -> None:
+    """An environment's object is stepped itself where one batch of its size will do: elsewhere say that copies are, and
+    refuse before training what cannot be evaluated."""
+    from policygrad.envs import host
+
+    inner = getattr(program, "inner", program)
+    if not isinstance(inner, HostProgram):
+        return
+    name, used = registry.env_id(env), host.USED.get(id(env)) is env
+    if recipe.eval_every != 0:
+        try:
+            inner.judge()
+        except (ValueError, RuntimeError) as error:
+            program.close()
+            raise RecipeError(f"{name} cannot be evaluated during training, set eval_every=0. {error}") from error
+    if not used:
+        note(f"{name} itself is not stepped: training makes {recipe.n_envs} copies of it")
 
 
 def proceed(
@@ -259,6 +311,8 @@ def proceed(
                 loop.fit(fit, callback=both, tensorboard=tensorboard, wandb=wandb)
         finally:
             fit.program.close()
+            if fit.directory is not None and fit.directory.path.exists() and hasattr(fit.program, "report"):
+                (fit.directory.path / "workers.json").write_text(json.dumps(fit.program.report(), indent=1))
     run._checkpoint = "best"
     if run.path is not None and any(np.isfinite(row.get("rollout/ep_rew_mean", np.nan)).any() for row in fit.history):
         run.plot()
@@ -475,20 +529,22 @@ def evaluate(
 
     Args:
         policy: a :class:`Policy` or a :class:`Run`.
-        env: an id (``gym:CartPole-v1`` is the real Gymnasium), or an environment.
+        env: an id (``gym:CartPole-v1`` is the real Gymnasium), which gets the wrappers and options of a run on
+            Gymnasium's; or an environment, which is stepped itself if no training steps it.
         deterministic: the mode of π, or samples.
         max_episode_steps: time limit in place of the environment's own; for a run, the one it was trained with. Host
-            environments that are made already keep theirs.
+            environments that are made already keep theirs. Where there is none, an episode is cut after 10,000 steps.
 
     Returns:
         returns and lengths, with ``mean`` and a 95 % bootstrap ``interval`` over episodes.
     """
     if not 0 <= seed < 2**31:
         raise RecipeError(f"seed must be in [0, 2147483647], not {seed!r}")
+    options: dict[str, Any] = {}
     if isinstance(policy, Run):
-        limit = policy.recipe.max_episode_steps
+        limit, options = policy.recipe.max_episode_steps, carried(policy, env)
         policy, max_episode_steps = policy.policy, limit if max_episode_steps is None else max_episode_steps
-    made = make_for(env, episodes, max_episode_steps)
+    made = make_for(env, episodes, max_episode_steps, options)
     require_same_spaces(policy, made)
     if not registry.is_host(made):
         from policygrad.envs.memory import remember
@@ -496,26 +552,49 @@ def evaluate(
         stream = autoreset(remember(made) if policy.remembers else made, max_episode_steps)
         return evaluate_pure(policy.model, stream, episodes, seed=seed, deterministic=deterministic)
     try:
-        return evaluate_host(policy, made, episodes, seed=seed, deterministic=deterministic)
+        found: Any = evaluate_host(policy, made, episodes, seed=seed, deterministic=deterministic)
+        return found
     finally:
         if isinstance(env, str):
             made.close()
 
 
-def make_for(env: Any, episodes: int, max_episode_steps: int | None = None) -> Any:
+def carried(run: Run, env: Any) -> dict[str, Any]:
+    """The wrappers and options that an id gets from a run on Gymnasium's environments: without them its policy would
+    see another world."""
+    recipe = run.recipe
+    if not isinstance(env, str) or not registry.is_host(run.env):
+        return {}
+    told = ", ".join(filter(None, (recipe.wrapper, recipe.env_kwargs)))
+    if env != recipe.env and told:
+        hosted = registry.is_host(env) or registry.is_own(env)
+        note(f"{env} {'gets' if hosted else 'is pure JAX and does without'} what the run had: {told}")
+    return {"wrappers": recipe.wrappers, "env_kwargs": recipe.env_options}
+
+
+def make_for(
+    env: Any, episodes: int, max_episode_steps: int | None = None, options: dict[str, Any] | None = None
+) -> Any:
     """The environment of an id, wide enough for so many episodes; an environment as it is.
 
     A pure environment gets its time limit from :func:`autoreset`, Gymnasium's get it here.
     """
     if not isinstance(episodes, int) or episodes < 1:
         raise RecipeError(f"episodes must be at least 1, and a whole number, not {episodes!r}")
-    if registry.is_host(env):
+    made = None
+    if not registry.is_host(env):
+        own_options = (options or {}).get("env_kwargs", {}) if isinstance(env, str) and registry.is_own(env) else {}
+        made = registry.make(env, **own_options)
+    if made is None or registry.is_host(made):  # a user's function says so only when it has made one
         from policygrad.envs import host
 
-        if isinstance(env, host.HostEnv):
+        if not isinstance(env, str) and isinstance(env, host.HostEnv):
             return env
-        return host.make(env, min(episodes, MAX_HOST_ENVS), training=False, max_episode_steps=max_episode_steps)
-    return registry.make(env)
+        if host.is_gymnasium_object(env) and not isinstance(env, type) and id(env) not in host.USED:
+            return host.make(env, training=False)
+        limit = None if hasattr(env, "num_envs") else max_episode_steps
+        return host.make(env, min(episodes, MAX_HOST_ENVS), training=False, max_episode_steps=limit, **(options or {}))
+    return made
 
 
 def require_same_spaces(policy: Policy, env: Any) -> None:

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from policygrad.collect.host import Clock
 from policygrad.learn.learner import Learner
 from policygrad.parallel.board import GOAL, SHARES, STEPS_BEFORE, UPDATES_BEFORE, Board
-from policygrad.parallel.hogwild import Crew, Rules
+from policygrad.parallel.hogwild import Crew, Rules, entropy_coefficient
 from policygrad.parallel.player import Player, make_player
 from policygrad.run.devices import answer_at_once
 from policygrad.run.host import HostProgram, host_collector
@@ -87,7 +87,7 @@ class AsyncProgram:
         while self.board.total_steps() < int(steps) and not stop():
             self.crew.check()
             time.sleep(LOOK)
-        if int(steps) >= self.recipe.total_timesteps or stop():
+        if self.board.total_steps() >= self.recipe.total_timesteps or stop():
             self.crew.stop()
         return self.look(state)
 
@@ -139,6 +139,20 @@ class AsyncProgram:
         stale = f"staleness {bins @ np.arange(len(bins)) / total:.1f} (95 % at most {late})"
         replaced = [f"{sum(self.crew.replaced)} replaced"] if any(self.crew.replaced) else []
         return ", ".join([f"{updates:,} updates", *shares, stale, *replaced])
+
+    def report(self) -> dict[str, Any]:
+        """Every worker by itself, for ``workers.json`` in the run's folder."""
+        board = self.board
+        spent = board.seconds / np.maximum(board.seconds.sum(axis=1, keepdims=True), 1e-9)
+        return {
+            "updates": board.updates.tolist(),
+            "steps": board.steps.tolist(),
+            "replaced": self.crew.replaced,
+            "staleness": self.staleness().tolist(),
+            "staleness_bins": "updates by others between copy and application; the last bin and beyond",
+            "shares": [dict(zip(SHARES, row.tolist())) for row in spent],
+            "ent_coef": [entropy_coefficient(self.crew.rules, worker) for worker in range(board.layout.workers)],
+        }
 
     def close(self) -> None:
         """No worker survives."""
