@@ -118,9 +118,8 @@ class AsyncProgram:
         self._before, elapsed = {name: now[name] for name in COUNTED}, time.monotonic() - self._clock
         self._clock += elapsed
         self._log = summary_of(since, max(elapsed, 1e-9), sum(self.crew.replaced))
-        return state._replace(learner=learner, env_steps=np.asarray(steps, np.int32)), stats_of(
-            since, self.player.names
-        )
+        env_steps: Any = np.asarray(steps, np.int32)
+        return state._replace(learner=learner, env_steps=env_steps), stats_of(since, self.player.names)
 
     def shares(self) -> dict[str, float]:
         """For a log row: where the workers' time went, and how stale their gradients were."""

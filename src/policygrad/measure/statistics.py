@@ -1,0 +1,268 @@
+"""How noisy, how biased: unbiased estimators of a gradient's moments, and honest intervals. NumPy, arrays in.
+
+All that is measured is a function of inner products. Let x_1 … x_n be independent vectors (gradients of single
+trajectories, or means of groups of them) with mean g and covariance Σ, and K_ij = ⟨x_i, x_j⟩ their Gram matrix. Then
+
+    ‖g‖²  is estimated by  U = mean of K_ij over i ≠ j          (a U-statistic; ‖x̄‖² would be too large by tr Σ / n)
+    tr Σ  is estimated by  D − U,  D = mean of K_ii
+
+both without bias and never clipped: where ‖g‖² is small against its error, U may be negative, and says so. Biases are
+measured on *differences* of two gradients of the same trajectories, whose common noise cancels.
+
+Ratios (critical batch size, worth) get Fieller's sets, which may be unbounded: then the data cannot tell.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import brentq
+from scipy.stats import chi2
+
+Z = 1.959963984540054
+"""Half-width of a 95 % interval, in standard errors."""
+
+
+class Estimate(NamedTuple):
+    """An unbiased estimate with its standard error and its 95 % interval."""
+
+    value: float
+    error: float
+    low: float
+    high: float
+
+    @property
+    def told_from_zero(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def normal(value: float, error: float) -> Estimate:
+    """An estimate whose errors are normal."""
+    return Estimate(float(value), float(error), float(value - Z * error), float(value + Z * error))
+
+
+class Ratio(NamedTuple):
+    """A ratio with its 95 % set; an infinite end: the data do not bound it."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.low) and not np.isfinite(self.high):
+            return "cannot be told"
+        if not np.isfinite(self.high):
+            return f"≥ {self.low:.3g}"
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+def gram(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n d"] | None = None) -> Float[np.ndarray, "n n"]:
+    """⟨x_i, y_j⟩ in float64. With ``y`` the symmetric part: as statistics of i and j want it."""
+    x = np.asarray(x, np.float64)
+    if y is None:
+        return x @ x.T
+    product = x @ np.asarray(y, np.float64).T
+    return (product + product.T) / 2
+
+
+def off_diagonal(k: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """K with zeros where i = j."""
+    return k - np.diag(np.diag(k))
+
+
+def squared_norm(k: Float[np.ndarray, "n n"]) -> Estimate:
+    """‖g‖² = ‖E x‖² from the Gram matrix: U, with an interval that holds at g = 0 too.
+
+    There U is degenerate: far from normal, and a jackknife would be wrong. The interval asks which ‖g‖² = θ ≥ 0 make
+    the observed ‖x̄‖² plausible. X = n‖x̄‖² has mean tr Σ + nθ and variance 2 tr Σ² + 4nθσ², with σ² the variance along
+    g, and is taken for a scaled χ² with these moments (Patnaik 1949). Where θ is small against its error nobody can
+    know the direction of g, and σ² leans toward the largest variance there is.
+
+    Raises:
+        ValueError: fewer than four vectors.
+    """
+    n = len(k)
+    require(n, 4)
+    length = float(k.mean())  # ‖x̄‖²
+    trace = (float(np.trace(k)) - n * length) / (n - 1)
+    value = length - trace / n
+    rows = k.mean(axis=1)
+    centred = k - rows[:, None] - rows[None, :] + length
+    if trace <= 0:
+        return Estimate(value, 0.0, value, value)
+    square = trace_of_square(centred, trace)
+    noise = np.sqrt(2 * square) / n
+    widest = float(np.linalg.eigvalsh(centred)[-1]) / (n - 1)
+    along = max(float(rows.var(ddof=1)) - square / n, 0.0)  # g'Σg, as it is seen along x̄
+    spread = (along + 2 * noise * widest) / (max(value, 0.0) + 2 * noise)
+
+    def below(theta: float) -> float:
+        """The probability that X is below what was observed, if ‖g‖² is θ."""
+        mean, variance = trace + n * theta, 2 * square + 4 * n * theta * spread
+        return float(chi2.cdf(n * length * 2 * mean / variance, 2 * mean**2 / variance))
+
+    error = np.sqrt(noise**2 + 4 * max(value, 0.0) * spread / n)
+    return Estimate(value, float(error), crossing(below, 0.975, error), crossing(below, 0.025, error))
+
+
+def trace_of_square(centred: Float[np.ndarray, "n n"], trace: float) -> float:
+    """tr Σ² from the centred Gram matrix, without the share that noise adds (exact for normal vectors)."""
+    n = len(centred)
+    square = float((centred**2).sum()) / (n - 1) ** 2
+    return max((n - 1) ** 2 / ((n + 1) * (n - 2)) * (square - trace**2 / (n - 1)), trace**2 / (n - 1))
+
+
+def crossing(below: Callable[[float], float], level: float, scale: float) -> float:
+    """The θ ≥ 0 at which a decreasing function falls to ``level``; 0 where it begins below."""
+    if below(0.0) <= level:
+        return 0.0
+    high = float(scale)
+    while below(high) > level:
+        high *= 2
+    return float(brentq(lambda theta: below(theta) - level, 0.0, high, xtol=1e-9 * high))
+
+
+def total_variance(k: Float[np.ndarray, "n n"]) -> Estimate:
+    """tr Σ = E‖x − g‖² = D − U, without bias; its error is the jackknife's, over vectors."""
+    require(len(k), 4)
+    return normal(float(np.mean(np.diag(k))) - unbiased_norm(k), standard_error(variance_influence(k)))
+
+
+def unbiased_norm(k: Float[np.ndarray, "n n"]) -> float:
+    """U alone."""
+    n = len(k)
+    return float((k.sum() - np.trace(k)) / (n * (n - 1)))
+
+
+def norm_influence(k: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n"]:
+    """What each vector contributes to U: 2·(mean of K_ij over j ≠ i) − 2U. Hoeffding (1948), Hájek (1968)."""
+    rows = off_diagonal(k).sum(axis=1) / (len(k) - 1)
+    return 2 * (rows - rows.mean())
+
+
+def variance_influence(k: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n"]:
+    """What each vector contributes to D − U."""
+    diagonal = np.diag(k)
+    return diagonal - diagonal.mean() - norm_influence(k)
+
+
+def standard_error(influence: Float[np.ndarray, "n"]) -> float:
+    return float(np.sqrt(np.var(influence, ddof=1) / len(influence)))
+
+
+def mean_squared_error(k: Float[np.ndarray, "n n"], bias: Float[np.ndarray, "n n"] | None, batch: float) -> "Linear":
+    """E‖ĝ_N − g*‖² = tr Σ / N + ‖bias‖² of a mean over N = ``batch`` vectors.
+
+    Args:
+        bias: Gram matrix of the differences to an unbiased gradient of the same trajectories; None: unbiased.
+    """
+    value = (float(np.mean(np.diag(k))) - unbiased_norm(k)) / batch
+    influence = variance_influence(k) / batch
+    if bias is not None:
+        value, influence = value + unbiased_norm(bias), influence + norm_influence(bias)
+    return Linear(value, influence)
+
+
+class Linear(NamedTuple):
+    """An estimate with what each vector contributes to it: what ratios need to know which errors go together."""
+
+    value: float
+    influence: Float[np.ndarray, "n"]
+
+    @property
+    def estimate(self) -> Estimate:
+        return normal(self.value, standard_error(self.influence))
+
+
+def ratio(top: Linear, bottom: Linear) -> Ratio:
+    """Fieller's (1954) 95 % set of a/b for two estimates with normal errors: all θ for which a − θb is within
+    its own error of zero,
+
+        (a − θb)² ≤ z²·(Var a − 2θ·Cov + θ²·Var b).
+
+    It has the right coverage however small b is; where b cannot be told from zero the set has no end, and one that
+    cannot exclude anything is everything. Both ends are those of the set on θ ≥ 0 if a and b are positive quantities.
+    """
+    a, b, n = top.value, bottom.value, len(top.influence)
+    (va, cov), (_, vb) = np.cov(top.influence, bottom.influence, ddof=1) / n
+    qa, qb, qc = b * b - Z * Z * vb, a * b - Z * Z * cov, a * a - Z * Z * va  # qa·θ² − 2·qb·θ + qc ≤ 0
+    root = qb * qb - qa * qc
+    value = a / b if b > 0 else float("inf")
+    if qa > 0:
+        half = np.sqrt(max(root, 0.0))
+        return Ratio(value, float((qb - half) / qa), float((qb + half) / qa))
+    if root <= 0:
+        return Ratio(value, float("-inf"), float("inf"))
+    low = (qb - np.sqrt(root)) / qa, (qb + np.sqrt(root)) / qa
+    return Ratio(value, float(max(low)), float("inf")) if max(low) > 0 else Ratio(value, float("-inf"), float("inf"))
+
+
+CLEAR = 0.2
+"""Relative error of ‖g‖² below which it is normal enough for Fieller's set."""
+
+
+def noise_scale(k: Float[np.ndarray, "n n"]) -> Ratio:
+    """The critical batch size B = tr Σ / ‖g‖²: with N ≪ B gradients are noise, with N ≫ B more data are wasted.
+    McCandlish, Kaplan, Amodei et al. (2018), eq. 2.9, there "simple noise scale"."""
+    norm, variance = squared_norm(k), total_variance(k)
+    if norm.error < CLEAR * norm.value:
+        return ratio(Linear(variance.value, variance_influence(k)), Linear(norm.value, norm_influence(k)))
+    value = variance.value / norm.value if norm.value > 0 else float("inf")
+    high = (variance.value + variance.error) / norm.low if norm.low > 0 else float("inf")
+    low = max(variance.value - variance.error, 0.0) / norm.high if norm.high > 0 else float("inf")
+    return Ratio(value, low, high)
+
+
+def signal_to_noise(k: Float[np.ndarray, "n n"], batch: float = 1.0) -> Ratio:
+    """‖g‖² / (tr Σ / N) = N / B: squared length of what is meant over that of what disturbs it, for N vectors. Its
+    value is unbiased for no N, but its lower end is 0 where ‖g‖² cannot be told from zero."""
+    norm, variance, scale = squared_norm(k), total_variance(k), noise_scale(k)
+    low = batch / scale.high if np.isfinite(scale.high) else 0.0
+    return Ratio(batch * norm.value / variance.value, low, batch / scale.low if scale.low > 0 else float("inf"))
+
+
+def worth(
+    k: Float[np.ndarray, "n n"],
+    bias: Float[np.ndarray, "n n"] | None,
+    plain: Float[np.ndarray, "n n"],
+    batch: float,
+) -> Ratio:
+    """How much data a rung is worth at batch size N: the mean squared error of plain REINFORCE over the rung's, both
+    with N trajectories. Of an unbiased rung it is the factor by which REINFORCE would need more of them."""
+    return ratio(mean_squared_error(plain, None, batch), mean_squared_error(k, bias, batch))
+
+
+def cosines(k: Float[np.ndarray, "n n"], size: int) -> tuple[Estimate, Estimate]:
+    """``(between independent batches, to the true gradient)``: mean cosines of means over ``size`` vectors.
+
+    The vectors are cut into n // size batches. ⟨x̄_A, x̄_rest⟩ / ‖x̄_A‖, with the rest independent of A, estimates
+    E⟨ĝ, g⟩/‖ĝ‖ without bias; divided by ‖g‖ it is the cosine to the true gradient (NaN where ‖g‖² is not told from
+    zero). Errors are the jackknife's over batches. Ilyas et al. (2018).
+
+    Raises:
+        ValueError: fewer than four batches.
+    """
+    batches = len(k) // size
+    require(batches, 4)
+    used = k[: batches * size, : batches * size]
+    coarse = used.reshape(batches, size, batches, size).mean(axis=(1, 3))
+    lengths = np.sqrt(np.diag(coarse))
+    scaled = off_diagonal(coarse / np.outer(lengths, lengths))
+    norm = squared_norm(k)
+    length = np.sqrt(norm.value) if norm.told_from_zero and norm.value > 0 else np.nan
+    toward = off_diagonal(coarse).sum(axis=1) / (batches - 1) / lengths
+    pairs = normal(unbiased_norm(scaled), standard_error(norm_influence(scaled)))
+    return pairs, normal(toward.mean() / length, np.std(toward, ddof=1) / np.sqrt(batches) / length)
+
+
+def needed(estimate: Estimate, n: int) -> float:
+    """How many vectors would tell this value from zero, if it is what it seems: the error falls with √n (with n for a
+    degenerate U-statistic, so this is an upper bound); inf for zero."""
+    return n * (Z * estimate.error / estimate.value) ** 2 if estimate.value else float("inf")
+
+
+def require(n: int, least: int) -> None:
+    if n < least:
+        raise ValueError(f"{n} independent gradients are too few for an interval: give at least {least}")
