@@ -1,8 +1,8 @@
 """A Gymnasium environment of your own: write it, check it, train on it.
 
 python examples/own_gym_env.py
-policygrad check examples/own_gym_env.py:Thermostat
-policygrad train examples/own_gym_env.py:Thermostat --algo a2c --total-timesteps 100000
+policygrad check examples/own_gym_env.py:make
+policygrad train examples/own_gym_env.py:make --algo a2c --total-timesteps 100000
 """
 
 import gymnasium

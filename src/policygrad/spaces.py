@@ -32,6 +32,9 @@ def require_supported(name: str, observation_space: spaces.Space, action_space: 
                 kind = type(leaf).__name__
                 fix = FIXES.get(kind, "use Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these")
                 raise ValueError(f"{name}: its {what} space holds a {kind}, which has no fixed shape: {fix}.")
+            if 0 in (leaf.shape or ()):
+                kind = f"{type(leaf).__name__} of shape {leaf.shape}"
+                raise ValueError(f"{name}: its {what} space holds a {kind}, which has no numbers: leave it out.")
 
 
 def parts(space: spaces.Space) -> list[spaces.Space]:
@@ -64,11 +67,13 @@ def from_env(space: spaces.Space, element: Any) -> Any:
 
 
 def to_env(space: spaces.Space, element: Any) -> Any:
-    """An action of ours, batched or not, as an environment wants it: inside the bounds, in the space's own dtype."""
+    """An action of ours, batched or not, as an environment wants it: inside the bounds, in the space's own dtype, of
+    whole numbers the nearest."""
 
     def one(space: spaces.Space, x: Any) -> np.ndarray:
         if isinstance(space, spaces.Box):
-            return np.clip(x, space.low, space.high).astype(space.dtype)
+            inside = np.clip(x, space.low, space.high)
+            return (np.rint(inside) if space.dtype.kind in "iu" else inside).astype(space.dtype)
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
             return (np.asarray(x) + space.start).astype(space.dtype)
         return np.asarray(x).astype(space.dtype)

@@ -199,7 +199,7 @@ def test_what_is_wrong_with_an_own_environment_is_said(cli, own):
 
 
 def test_a_failed_run_has_exit_code_one(cli, own, monkeypatch):
-    monkeypatch.setattr("policygrad.envs.checker.check_env", lambda env, steps: [])
+    monkeypatch.setattr("policygrad.envs.checker.check_env", lambda env, steps, seed: [])
     code, _, err = cli("train", "own_walk.py:Breaks", *TINY, "--path", "run")
     assert code == 1 and "was not finite in the update after environment step" in err and "is kept in" in err
 

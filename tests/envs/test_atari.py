@@ -83,6 +83,20 @@ def test_games_one_after_another_show_the_same():
     assert [env.step(np.zeros(2, int)).truncated.all() for _ in range(3)] == [False, False, True]
 
 
+def test_one_game_to_look_at_is_the_one_that_is_trained_on():
+    """Its options, and the button FIRE, without which Breakout is a still picture."""
+    pytest.importorskip("cv2")
+    options = {"repeat_action_probability": 0.25, "stack_num": 2, "frameskip": 2, "img_width": 40, "num_threads": 1}
+    env = host.make_single("ALE/Breakout-v5", env_kwargs=options)
+    assert env.observation_space.shape == (2, 84, 40)
+    assert env.unwrapped.spec.kwargs["repeat_action_probability"] == 0.25
+    env = host.make_single("ALE/Breakout-v5")
+    lives = env.reset(seed=0)[1]["lives"]
+    assert any(env.step(0)[4]["lives"] < lives for _ in range(100)), "the ball was served, and falls"
+    with pytest.raises(ValueError, match=r"one game at a time, has no option episodic_life. It has: "):
+        host.make("ALE/Breakout-v5", vectorization="sync", episodic_life=True)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -184,7 +184,7 @@ def test_a_single_environment_for_drawing_and_checking():
     env = host.make_single("gym:CartPole-v1", env_kwargs={"max_episode_steps": 1}, wrappers=[flatten])
     env.reset(seed=0)
     assert env.step(0)[3]
-    assert type(env).__name__ == "FlattenObservation"
+    assert type(env.env).__name__ == "FlattenObservation"
 
 
 # Processes
@@ -230,7 +230,7 @@ def test_workers_import_no_jax():
         (("Acrobot-v1",), {"vectorization": "vector"}, "no vector version of its own"),
         (("CartPole-v1",), {"vectorization": "sync", "gravity": 3}, r"does not take these options \(gravity\)"),
         (("CartPole-v1",), {"gravity": 3}, r"does not take these options \(gravity\)"),
-        ((Recorder,), {"render_mode": "rgb_array"}, "are for ids only"),
+        ((Recorder(),), {"render_mode": "rgb_array"}, "is made already and takes no options"),
         ((lambda: 7,), {}, "The function made a int. Let it return one gymnasium.Env"),
         (("no_such_module:Thing-v0",), {}, "no module 'no_such_module'"),
     ],

@@ -1,5 +1,7 @@
 """Training on Gymnasium's environments: every preset, every space, resume, and what a run says about itself."""
 
+from functools import partial
+
 import gymnasium
 import jax
 import numpy as np
@@ -54,10 +56,12 @@ def covering():
 
 
 def train_two_updates(algo, observation, action):
-    make = lambda: Anything(OBSERVATIONS[observation], ACTIONS[action])  # noqa: E731
+    make = partial(Anything, OBSERVATIONS[observation], ACTIONS[action])
     size = {} if PRESETS[algo].recipe.collect == "episodes" else {"n_steps": 4}
     if PRESETS[algo].recipe.n_minibatches > 1:
         size["n_minibatches"] = 2
+    if PRESETS[algo].recipe.workers:
+        size["engine"] = "threads"
     run = pg.train(make, algo, total_timesteps=12 if not size else 16, **size, **TINY)
     assert all(np.isfinite(values).all() for name, values in run.history.items() if name.startswith("train/"))
     done = run.history["rollout/ep_len_mean"]

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
 def in_a_window(video: Any, policy: Any, recipe: Any, how: dict[str, Any]) -> list[float]:
     """Play on the screen, as fast as Gymnasium shows it."""
     try:
-        return video.watch(policy, video.drawable(recipe, "human"), lambda frame: None, **how)
+        return video.watch(policy, video.drawable(recipe, "human"), **how)
     except Exception as error:
         if type(error).__module__.startswith("pygame"):
             raise RuntimeError(f"there is no screen to play on ({error}): give --out FILE.gif") from error

@@ -132,8 +132,8 @@ def results(run: Any, steps: int, seconds: float) -> str:
     where = f"mean over {run.recipe.seeds} seeds" if run.recipe.seeds > 1 else f"{run.recipe.eval_episodes} episodes"
     greedy = f"best greedy return {best['mean']:.1f} ({where})" if best["n"] else "no evaluation"
     twin = f" --env gym:{run.recipe.env}" if run.recipe.env in registry.TWINS else ""
-    names = ("metrics.csv", "curve.png", "workers.json", "tensorboard")
-    names += ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
+    names = ["metrics.csv", "curve.png", "workers.json", "tensorboard"]
+    names += ["checkpoints/best.safetensors", "checkpoints/last.safetensors"]
     return "\n".join(
         [
             f"done: {steps:,} steps in {seconds:.1f} s, {greedy}",

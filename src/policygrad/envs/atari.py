@@ -12,6 +12,12 @@ from policygrad.envs.stateful import did_you_mean, missing
 from policygrad.envs.vector import VectorHost
 
 FRAME_SKIP = 4
+OF_THE_GAME = ("repeat_action_probability", "full_action_space", "continuous", "mode", "difficulty", "render_mode")
+"""Options that Gymnasium's single game has too, under the same names."""
+OF_THE_SIGHT = ("frameskip", "stack_num", "noop_max", "img_height", "img_width", "grayscale", "use_fire_reset")
+"""Options that Gymnasium's preprocessing has, under other names."""
+OF_THE_SPEED = ("num_threads", "thread_affinity_offset")
+"""Options that change nothing of what is seen."""
 MAX_FRAMES = 108_000
 """Half an hour of play."""
 
@@ -85,7 +91,8 @@ def make_games(name: str, num_envs: int, **options: Any) -> Any:
 
 
 def single_game(name: str, **options: Any) -> Any:
-    """One game as a ``gymnasium.Env`` that shows the same and can be drawn: Gymnasium's preprocessing."""
+    """One game as a ``gymnasium.Env`` that shows the same and can be drawn: Gymnasium's preprocessing, and the button
+    FIRE pressed after the no-ops where the game has one. Options are those of the vector environment."""
     try:
         import ale_py  # noqa: F401
         import cv2  # noqa: F401
@@ -94,5 +101,32 @@ def single_game(name: str, **options: Any) -> Any:
     import gymnasium
     from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-    env = gymnasium.make(name, frameskip=1, repeat_action_probability=0.0, **options)
-    return FrameStackObservation(AtariPreprocessing(env, frame_skip=FRAME_SKIP), 4)
+    known = (*OF_THE_GAME, *OF_THE_SIGHT, *OF_THE_SPEED)
+    refused = [option for option in options if option not in known]
+    if refused:
+        raise ValueError(f"{name}, one game at a time, has no option {', '.join(refused)}. It has: {', '.join(known)}.")
+    game = {"repeat_action_probability": 0.0} | {key: options[key] for key in OF_THE_GAME if key in options}
+    env: Any = AtariPreprocessing(
+        gymnasium.make(name, frameskip=1, disable_env_checker=True, **game),
+        noop_max=options.get("noop_max", 30),
+        frame_skip=options.get("frameskip", FRAME_SKIP),
+        screen_size=(options.get("img_width", 84), options.get("img_height", 84)),
+        grayscale_obs=options.get("grayscale", True),
+    )
+    if options.get("use_fire_reset", True) and "FIRE" in env.unwrapped.get_action_meanings():
+        env = fire_at_first(env)
+    return FrameStackObservation(env, options.get("stack_num", 4))
+
+
+def fire_at_first(env: Any) -> Any:
+    """A wrapper that presses FIRE at the beginning of a game: many wait for it."""
+    import gymnasium
+
+    class FireReset(gymnasium.Wrapper):
+        def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+            self.env.reset(**how)
+            game: Any = self.unwrapped
+            obs, _, terminated, truncated, info = self.env.step(game.get_action_meanings().index("FIRE"))
+            return self.env.reset(**how) if terminated or truncated else (obs, info)
+
+    return FireReset(env)

@@ -51,6 +51,31 @@ def check_env(env: Any, *, steps: int = 1000, seed: int = 0) -> list[str]:
         raise EnvError(f"{name}: {error}") from error.__cause__
 
 
+def check_named(
+    name: str,
+    *,
+    env_kwargs: dict[str, Any] | None = None,
+    wrappers: tuple[str, ...] = (),
+    max_episode_steps: int | None = None,
+    steps: int = 1000,
+    seed: int = 0,
+) -> list[str]:
+    """:func:`check_env` of an id with its options. What is stepped on the host is stepped in a process of its own."""
+    from policygrad.envs import host, registry
+    from policygrad.envs.vector import VectorHost
+
+    made = None if is_host(name) else registry.make(name, **(env_kwargs or {}))
+    if made is not None and not isinstance(made, VectorHost):
+        return check_env(made, steps=steps, seed=seed)
+    if made is not None:  # a user's function makes an environment for the host
+        made.close()
+    apart = host.make_apart(name, env_kwargs=env_kwargs, wrappers=wrappers, max_episode_steps=max_episode_steps)
+    try:
+        return check_env(apart, steps=steps, seed=seed)
+    finally:
+        apart.close()
+
+
 # What it has
 
 

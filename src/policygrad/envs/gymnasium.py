@@ -13,6 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.wrappers import TimeLimit
 
+from policygrad.envs.own import call_own
 from policygrad.envs.stateful import HostError
 from policygrad.envs.vector import VectorHost
 from policygrad.envs.worker import make_watched, reason, spec_of
@@ -34,7 +35,8 @@ class GymnasiumEnv(VectorHost):
             environment's own fast vector version; ``auto``: that if there is one, otherwise ``sync``.
         wrappers: functions ``env -> env`` or their names ``module:Class``, the innermost first.
         max_episode_steps: steps after which an episode is truncated; for an id, in place of its own.
-        env_kwargs: for an id, options of the environment (``render_mode``, for one). More can be given by name.
+        env_kwargs: options of the environment (``render_mode``, for one), where it is made here: of an id, or of a
+            function. More can be given by name.
         timeout: seconds after which a process that does not answer is given up (``async`` only).
         seed: of the first reset, where that gets none.
     """
@@ -91,10 +93,12 @@ def make_vector(env: Any, num_envs: int | None, vectorization: str, each: Each, 
         return fast_version(env, n, each)
     if vectorization == "vector":
         raise ValueError(f"{name_of(env)} has no vector version of its own. Use vectorization='sync' or 'async'.")
-    if not isinstance(env, str) and each[0]:
-        raise ValueError(f"Options ({', '.join(each[0])}) are for ids only. Set them in the function that makes it.")
+    if isinstance(env, gymnasium.Env) and each[0]:
+        raise ValueError(f"{name_of(env)} is made already and takes no options ({', '.join(each[0])}). Drop them.")
     if isinstance(env, gymnasium.Env):
         env = partial(itself, env) if n == 1 and vectorization != "async" else copier(env)
+    if not isinstance(env, str) and each[0]:
+        env, each = partial(env, **each[0]), ({}, *each[1:])
     makers = [partial(make_watched, index, env, *each) for index in range(n)]
     if vectorization == "async":
         return Processes(makers, timeout)
@@ -177,6 +181,8 @@ def name_of(env: Any) -> str:
         return f"gym:{env}"
     if isinstance(env, gymnasium.Env | VectorEnv):
         return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    if isinstance(env, partial):
+        return str(env.args[0]) if env.func is call_own else name_of(env.func)
     return getattr(env, "__name__", type(env).__name__)
 
 
@@ -213,6 +219,11 @@ class Processes(AsyncVectorEnv):
             self.step_async(actions)
             return self.step_wait(self.timeout)
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple:
+        with self.guarded(f"in {name}"):
+            self.call_async(name, *args, **kwargs)
+            return self.call_wait(self.timeout)
+
     @contextmanager
     def guarded(self, when: str) -> Iterator[None]:
         try:
@@ -225,7 +236,7 @@ class Processes(AsyncVectorEnv):
             self.stop()
             raise HostError(
                 f"environment {listed(silent)} did not answer within {self.timeout:g} seconds {when}. "
-                "Look for what it waits for, or give a longer timeout."
+                "Look for what it waits for."
             ) from error
         except (EOFError, OSError) as error:
             self.died(when, error)
@@ -244,8 +255,8 @@ class Processes(AsyncVectorEnv):
     def _raise_if_errors(self, successes: Any) -> None:
         """A worker's exception, in place of Gymnasium's printed tracebacks."""
         if not all(successes):
-            _, kind, value, _ = self.error_queue.get()
-            raise HostError(str(value) if issubclass(kind, HostError) else reason(value))
+            index, kind, value, _ = self.error_queue.get()
+            raise HostError(str(value) if issubclass(kind, HostError) else f"environment {index}: {reason(value)}")
 
     def stop(self) -> None:
         """End every process at once."""

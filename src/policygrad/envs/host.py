@@ -13,6 +13,8 @@ from policygrad.envs.stateful import HostEnv, HostError, HostStep, did_you_mean
 
 __all__ = ["HostEnv", "HostError", "HostStep", "did_you_mean", "is_gymnasium_object", "make", "make_single"]
 
+PATIENCE = 60.0
+"""Seconds that an environment that is only checked may take for a step or a reset."""
 USED: WeakValueDictionary[int, Any] = WeakValueDictionary()
 """Objects that are being stepped, by their ``id``: whoever asks for one of them again gets a copy."""
 
@@ -26,6 +28,7 @@ def make(
     wrappers: Sequence[str | Callable] = (),
     vectorization: str = "auto",
     max_episode_steps: int | None = None,
+    timeout: float | None = None,
     seed: int | None = None,
     **kwargs: Any,
 ) -> HostEnv:
@@ -42,6 +45,7 @@ def make(
         vectorization: ``auto``, ``sync``, ``async`` or ``vector``: see
             :class:`policygrad.envs.gymnasium.GymnasiumEnv`.
         max_episode_steps: steps after which an episode is truncated.
+        timeout: seconds after which a process that does not answer is given up (``async`` only; default: 300).
         seed: of the first reset, where that gets none.
 
     Raises:
@@ -59,7 +63,7 @@ def make(
     if games:
         limit = {"max_episode_steps": max_episode_steps}
         return games_of(name)(num_envs=num_envs, training=training, seed=seed, **limit, **options)
-    from policygrad.envs.gymnasium import GymnasiumEnv
+    from policygrad.envs.gymnasium import TIMEOUT, GymnasiumEnv
 
     if name.startswith("ALE/"):
         from policygrad.envs.atari import single_game
@@ -69,7 +73,8 @@ def make(
         env, options = maker_of(name, options)
     elif isinstance(env, str):
         env = name
-    elif is_gymnasium_object(env):
+    given = None if isinstance(env, str | type) or not is_gymnasium_object(env) else env
+    if given is not None:
         env, num_envs = used_or_copied(env, num_envs, training)
     made = GymnasiumEnv(
         env,
@@ -78,16 +83,19 @@ def make(
         wrappers=tuple(wrappers),
         max_episode_steps=max_episode_steps,
         env_kwargs=options,
+        timeout=TIMEOUT if timeout is None else timeout,
         seed=seed,
     )
     made.id = id_of(made.id, name)
+    if env is given and given is not None:
+        made.given_back = partial(USED.pop, id(given), None)
     return made
 
 
 def make_single(env: Any, *, env_kwargs: dict[str, Any] | None = None, wrappers: Sequence[str | Callable] = ()) -> Any:
     """One ``gymnasium.Env`` with its options and wrappers: to be drawn, or checked. ``max_episode_steps`` may be among
     the options."""
-    from policygrad.envs.worker import make_one
+    from policygrad.envs.worker import Watched, make_one
 
     options = dict(env_kwargs or {})
     limit = options.pop("max_episode_steps", None)
@@ -95,12 +103,29 @@ def make_single(env: Any, *, env_kwargs: dict[str, Any] | None = None, wrappers:
     if name.startswith("ALE/"):
         from policygrad.envs.atari import single_game
 
-        return make_one(partial(single_game, name, **options), {}, tuple(wrappers), limit)
+        return Watched(make_one(partial(single_game, name, **options), {}, tuple(wrappers), limit))
     if name.startswith("envpool:"):
         raise ValueError(f"{name} has no single environment that could be drawn. Choose ALE/... or Gymnasium's.")
     if is_own(name):
         env, options = maker_of(name, options)
-    return make_one(name if isinstance(env, str) else env, options, tuple(wrappers), limit)
+    return Watched(make_one(name if isinstance(env, str) else env, options, tuple(wrappers), limit))
+
+
+def make_apart(name: str, *, wrappers: Sequence[str | Callable] = (), **options: Any) -> HostEnv:
+    """One copy in a process of its own, where it can neither end nor stop this one: to be checked. What is stepped by
+    a fast version, or is an object already, is as :func:`make` has it."""
+    from policygrad.envs.gymnasium import has_fast_version
+
+    plain = name.removeprefix(HOST_PREFIX)
+    if plain.startswith(("ALE/", "envpool:")):
+        alone = False
+    elif is_own(plain):
+        alone = callable(own(plain))
+    else:
+        alone = not has_fast_version(plain, "auto", ({}, tuple(wrappers), None))
+    if not alone:
+        return make(name, wrappers=wrappers, **options)
+    return make(name, 1, vectorization="async", wrappers=wrappers, timeout=PATIENCE, **options)
 
 
 def games_of(name: str) -> Callable[..., HostEnv]:
@@ -148,23 +173,25 @@ def used_or_cloned(env: HostEnv, num_envs: int | None, training: bool) -> HostEn
 
 
 def used_or_copied(env: Any, num_envs: int | None, training: bool) -> tuple[Any, int | None]:
-    """``(env, num_envs)``: Gymnasium's object itself the first time, then something that makes copies of it."""
+    """``(env, num_envs)``: Gymnasium's object itself where it fits and is not in use, or else something that makes
+    copies of it. In training it is in use from then on."""
     from gymnasium.vector import VectorEnv
 
     from policygrad.envs.gymnasium import clone_vector, copier
 
-    if isinstance(env, type):
-        return env, num_envs
     own_size = env.num_envs if isinstance(env, VectorEnv) else 1
-    if id(env) not in USED and (num_envs or own_size) == own_size and training:
-        USED[id(env)] = env
+    if id(env) not in USED and (num_envs or own_size) == own_size:
+        if training:
+            USED[id(env)] = env
         return env, num_envs
     if not isinstance(env, VectorEnv):
         return copier(env), num_envs
     copy = clone_vector(env, num_envs or own_size)
+    if copy is None and id(env) not in USED and not training:
+        return env, None
     if copy is None:
         raise ValueError(
             f"{num_envs or own_size} more environments like {type(env).__name__} are needed, and it cannot be copied. "
-            "Give a function that makes one environment, or set n_envs to its size and eval_every to 0."
+            f"Give a function that makes one environment, or set n_envs={own_size} and eval_every=0."
         )
     return copy, num_envs

@@ -1,21 +1,20 @@
 """``check_host``: what is wrong with an environment that is stepped on the host, in words."""
 
-import re
-import warnings
 from typing import Any
 
 import gymnasium
 import jax
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils import env_checker
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from policygrad.envs import host
+from policygrad.envs.gymnasium import Processes
 from policygrad.envs.own import HOST_PREFIX, call_own, is_own, own
 from policygrad.envs.stateful import EnvError, HostEnv, HostError
-from policygrad.envs.worker import reason
+from policygrad.envs.vector import VectorHost
+from policygrad.envs.worker import Watched
 from policygrad.spaces import from_env, per_part, unmasked
 from policygrad.types import MaskedObs
 
@@ -43,7 +42,7 @@ def check_host(env: Any, *, steps: int = 1000, seed: int = 0) -> list[str]:
         finally:
             if not given:
                 made.close()
-        found += gymnasiums_own(env)
+        found += gymnasiums_own(env, made)
     except HostError as error:
         raise EnvError(str(error)) from error
     return [f"{name}: {warning}" for warning in found]
@@ -104,19 +103,12 @@ def kinds(space: Any) -> Any:
     return space.nvec if isinstance(space, spaces.MultiDiscrete) else space.n
 
 
-def gymnasiums_own(env: Any) -> list[str]:
-    """What Gymnasium's checker says about a single environment, in one line each."""
+def gymnasiums_own(env: Any, made: HostEnv) -> list[str]:
+    """What Gymnasium's checker says about a single environment, in one line each; in its process, where it has one."""
+    if isinstance(made, VectorHost) and isinstance(made._vector, Processes):
+        return list(made._vector.call("gymnasium_says")[0])
     single = single_of(env)
-    if single is None:
-        return []
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        try:
-            env_checker.check_env(single.unwrapped, skip_render_check=True, skip_close_check=True)
-        except Exception as error:
-            raise EnvError(f"Gymnasium's checker: {reason(error)}") from error
-    lines = dict.fromkeys(plain(str(warning.message)) for warning in heard if "WARN" in str(warning.message))
-    return [f"Gymnasium's checker: {line}" for line in lines if "infinity" not in line]  # unbounded is usual
+    return [] if single is None else Watched(single).gymnasium_says()
 
 
 def single_of(env: Any) -> Any:
@@ -131,8 +123,3 @@ def single_of(env: Any) -> Any:
             return own(name) if isinstance(own(name), gymnasium.Env) else None
         return call_own(name, {}) if is_own(name) else host.make_single(name)
     return env() if callable(env) else None
-
-
-def plain(text: str) -> str:
-    """Without colours, and without Gymnasium's ``WARN:``."""
-    return re.sub(r"\x1b\[[\d;]*m", "", text).removeprefix("WARN: ").strip().splitlines()[0]

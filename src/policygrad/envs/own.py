@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import sys
+import warnings
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
@@ -48,25 +49,27 @@ def call_own(name: str, kwargs: dict[str, Any]) -> Any:
         return own(name)(**kwargs)
     except ValueError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{name} could not be made: {type(error).__name__}: {error}") from error
 
 
 def import_own(home: str) -> ModuleType:
     """A user's module, by its dotted name (the current folder is searched first) or by its file."""
     try:
-        if home.endswith(".py"):
-            return import_file(home)
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        return importlib.import_module(home)
+        with warnings.catch_warnings():  # of Gymnasium, about bounds written as Python's floats
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+            if home.endswith(".py"):
+                return import_file(home)
+            if os.getcwd() not in sys.path:
+                sys.path.insert(0, os.getcwd())
+            return importlib.import_module(home)
     except ModuleNotFoundError as error:
         if error.name is not None and (home == error.name or home.startswith(f"{error.name}.")):
             raise ValueError(f"There is no module {home!r} here or among the installed packages.") from error
         raise ValueError(f"{home} needs the module {error.name!r}, which is not installed.") from error
     except ValueError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{home} could not be imported: {type(error).__name__}: {error}") from error
 
 

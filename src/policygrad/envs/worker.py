@@ -1,17 +1,22 @@
 """One Gymnasium environment as it is stepped, in this process or in a worker's. Workers import this file: no JAX."""
 
-from collections.abc import Callable, Sequence
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import env_checker
 from gymnasium.wrappers import TimeLimit
 
 from policygrad.envs.own import import_own, own
 from policygrad.envs.stateful import HostError, did_you_mean, misfit, missing
 
 LOOKED_AT = 3
-"""Steps whose observations are held against their space, and as many resets."""
+"""Steps whose answers are looked at in full, and as many resets. Later ones get a quick look."""
+NUMBERS, FLAGS = (float, int, bool, np.float64, np.float32, np.int64), (bool, np.bool)
+"""The usual types of a reward, and of ``terminated`` and ``truncated``."""
 PACKAGES = {"box2d": ("Box2D", "box2d"), "mujoco": ("mujoco", "mujoco"), "ale_py": ("ale-py", "atari")}
 """A word in an id's entry point: the package that it needs, and our extra."""
 
@@ -35,9 +40,17 @@ def make_one(
     else:
         made = of_function(env)
         made = made if max_episode_steps is None else TimeLimit(made, max_episode_steps)
+    require_spaces(made)
     for wrapper in wrappers:
         made = wrapped(made, wrapper)
     return made
+
+
+def require_spaces(env: Any) -> None:
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), gymnasium.Space):
+            kind = type(env.unwrapped).__name__
+            raise ValueError(f"{kind} has no {name}. Set it to one of gymnasium.spaces, in the class or in __init__.")
 
 
 def wrapped(env: Any, wrapper: str | Callable) -> Any:
@@ -87,46 +100,60 @@ def of_function(function: Callable[[], Any]) -> Any:
         made = function()
     except (ValueError, ImportError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HostError(f"the environment could not be made: {reason(error)}. Run the function that makes it.") from (
             error
         )
     if not isinstance(made, gymnasium.Env):
-        raise ValueError(f"The function made a {type(made).__name__}. Let it return one gymnasium.Env.")
+        fix = "Let it return one gymnasium.Env"
+        fix += ", or give the vector environment itself." if isinstance(made, gymnasium.vector.VectorEnv) else "."
+        raise ValueError(f"The function made a {type(made).__name__}. {fix}")
     return made
 
 
 class Watched(gymnasium.Wrapper):
-    """Says which environment raised, and when; looks at the first steps; and shows a mask in ``info["action_mask"]``,
-    also where the environment has a method ``action_masks()``."""
+    """Says which environment raised, and when; looks at what it answers; and shows a mask in ``info["action_mask"]``,
+    also where the environment or a wrapper has a method ``action_masks()``."""
 
     def __init__(self, env: Any, index: int = 0) -> None:
         super().__init__(env)
         self.index, self.steps, self.resets = index, 0, 0
-        self.masks = getattr(env.unwrapped, "action_masks", None)
+        self.masks = env.get_wrapper_attr("action_masks") if env.has_wrapper_attr("action_masks") else None
+        self.shape = env.observation_space.shape or ()
+        self.last: Any = None
+        """The last observation: whoever cannot use it asks what is wrong with it."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         try:
             answer = self.env.reset(seed=seed, options=options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.failed("reset", f"raised {reason(error)}") from error
         self.resets += 1
-        if self.resets <= LOOKED_AT:
+        if self.resets <= LOOKED_AT or not self.usual(answer, 2):
             self.look("reset", answer, "(obs, info)")
+        self.last = answer[0]
         return answer[0], self.with_mask(answer[1])
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict]:
         self.steps += 1
         try:
             answer = self.env.step(action)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.failed("step", f"raised {reason(error)}") from error
-        if self.steps <= LOOKED_AT:
+        if self.steps <= LOOKED_AT or not self.usual(answer, 5):
             self.look("step", answer, "(obs, reward, terminated, truncated, info)")
-            reward = np.asarray(answer[1])
-            if reward.ndim:
-                raise self.failed("step", f"returned a reward of shape {reward.shape}, not one number")
+        self.last = answer[0]
         return (*answer[:4], self.with_mask(answer[4]))
+
+    def usual(self, answer: Any, n: int) -> bool:
+        """A quick look: whether an answer is of the types that most are of."""
+        return (
+            type(answer) is tuple
+            and len(answer) == n
+            and getattr(answer[0], "shape", ()) == self.shape
+            and type(answer[-1]) is dict
+            and (n == 2 or (type(answer[1]) in NUMBERS and type(answer[2]) in FLAGS and type(answer[3]) in FLAGS))
+        )
 
     def look(self, method: str, answer: Any, expected: str) -> None:
         if not isinstance(answer, tuple) or len(answer) != expected.count(",") + 1:
@@ -135,18 +162,52 @@ class Watched(gymnasium.Wrapper):
         problem = misfit(self.observation_space, answer[0])
         if problem:
             raise self.failed(method, f"is wrong: {problem}")
+        names = expected.strip("()").split(", ")
+        for name, value in zip(names[1:-1], answer[1:-1]):
+            x, kinds = np.asarray(value), "fiub" if name == "reward" else "iub"
+            if x.dtype.kind not in kinds:
+                wanted = "a number" if name == "reward" else "True or False"
+                raise self.failed(method, f"returned {name}={repr(value)[:40]}, not {wanted}")
+            if x.ndim:
+                raise self.failed(method, f"returned a {name} of shape {x.shape}, not one number")
+        if not isinstance(answer[-1], Mapping):
+            raise self.failed(method, f"returned a {type(answer[-1]).__name__} as info, not a dict")
 
     def with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
         """The mask of all parts of an action in one vector of bools."""
-        mask = self.masks() if self.masks is not None else info.get("action_mask")
+        try:
+            mask = self.masks() if self.masks is not None else info.get("action_mask")
+        except (Exception, SystemExit) as error:
+            raise self.failed("action_masks", f"raised {reason(error)}") from error
         if mask is None:
             return info
-        parts = mask if isinstance(mask, tuple | list) and np.ndim(mask[0]) else [mask]
-        return {**info, "action_mask": np.concatenate([np.asarray(part, bool).reshape(-1) for part in parts])}
+        return {**info, "action_mask": joined(mask)}
+
+    def gymnasium_says(self) -> list[str]:
+        """What Gymnasium's own checker finds, in one line each. The environment is stepped for that."""
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            try:
+                env_checker.check_env(self.env.unwrapped, skip_render_check=True, skip_close_check=True)
+            except (Exception, SystemExit) as error:
+                raise HostError(f"Gymnasium's checker: {reason(error)}") from error
+        lines = dict.fromkeys(plain(str(warning.message)) for warning in heard if "WARN" in str(warning.message))
+        return [f"Gymnasium's checker: {line}" for line in lines if "infinity" not in line]  # unbounded is usual
 
     def failed(self, method: str, what: str) -> HostError:
         when = f"step {self.steps}" if self.steps else "its first reset"
         return HostError(f"environment {self.index}, {when}: {method} {what}. Fix its {method}, or wrap it.")
+
+
+def joined(mask: Any) -> np.ndarray:
+    """The mask of all parts of an action in one vector of bools."""
+    parts = mask if isinstance(mask, tuple | list) and np.ndim(mask[0]) else [mask]
+    return np.concatenate([np.asarray(part, bool).reshape(-1) for part in parts])
+
+
+def plain(text: str) -> str:
+    """Without colours, and without Gymnasium's ``WARN:``."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text).removeprefix("WARN: ").strip().splitlines()[0]
 
 
 def reason(error: BaseException) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from policygrad.envs import registry
+from policygrad.envs import host, registry
 from policygrad.envs.core import autoreset
 from policygrad.envs.own import own
+from policygrad.envs.vector import VectorHost
 from policygrad.run import train as loop
 from policygrad.run.devices import answer_at_once, one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
@@ -272,8 +273,6 @@ def names_of(wrappers: Any) -> str:
 def look_at_copies(recipe: Recipe, env: Any, program: Any) -> None:
     """An environment's object is stepped itself where one batch of its size will do: elsewhere say that copies are, and
     refuse before training what cannot be evaluated."""
-    from policygrad.envs import host
-
     inner = getattr(program, "inner", program)
     if not isinstance(inner, HostProgram):
         return
@@ -387,6 +386,7 @@ def load(path: str | os.PathLike, *, env: Any = None, model: Any = None, checkpo
     directory = RunDirectory.open(path)
     recipe = stored_recipe(directory)
     program = program_of(recipe, stored_env(recipe, env), model, stored_groups(directory))
+    host.USED.pop(id(env), None)  # it was only looked at
     try:
         fit = loop.resume(program, directory)
     except CheckpointError:
@@ -482,8 +482,6 @@ def worker_parts(recipe: Recipe, env: Any, model: Any, clock: Any) -> tuple[Any,
 
 def host_maker(recipe: Recipe, env: Any) -> Callable[[int, bool], Any]:
     """``(num_envs, training) -> HostEnv`` with the recipe's options."""
-    from policygrad.envs import host
-
     options: dict[str, Any] = {
         "env_kwargs": recipe.env_options,
         "wrappers": recipe.wrappers,
@@ -585,9 +583,9 @@ def make_for(
     if not registry.is_host(env):
         own_options = (options or {}).get("env_kwargs", {}) if isinstance(env, str) and registry.is_own(env) else {}
         made = registry.make(env, **own_options)
-    if made is None or registry.is_host(made):  # a user's function says so only when it has made one
-        from policygrad.envs import host
-
+    if made is None or isinstance(made, VectorHost):  # a user's function says so only when it has made one
+        if made is not None:
+            made.close()
         if not isinstance(env, str) and isinstance(env, host.HostEnv):
             return env
         if host.is_gymnasium_object(env) and not isinstance(env, type) and id(env) not in host.USED:

@@ -1,5 +1,6 @@
 """How good is a policy: whole episodes, greedy or sampled, in pure worlds and on the real Gymnasium."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 
 from policygrad.envs.core import Stream
 from policygrad.models.actor_critic import initial_carry
+from policygrad.run.notes import note
 from policygrad.run.statistics import bootstrap_interval
 from policygrad.types import Input
 
@@ -94,12 +96,24 @@ def evaluate_pure(
     return Evaluation(np.asarray(returns), np.asarray(lengths), deterministic)
 
 
-def evaluate_host(policy: Any, env: Any, episodes: int, *, seed: int = 0, deterministic: bool = True) -> Evaluation:
+def evaluate_host(
+    policy: Any,
+    env: Any,
+    episodes: int,
+    *,
+    seed: int = 0,
+    deterministic: bool = True,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
     """``episodes`` episodes of a batch of host environments; each environment plays its share, so that short episodes
-    are not favoured.
+    are not favoured. Where nothing ends an episode it is cut after ``NO_LIMIT`` steps (or the time limit, if that is
+    longer) and counts as it is; what follows is the next one.
 
-    ``policy`` has ``act(obs, deterministic=, state=, episode_start=, reward=) -> (action, state)``.
+    Args:
+        policy: has ``act(obs, deterministic=, state=, episode_start=, reward=) -> (action, state)``.
+        stop: looked at between steps; None is returned where it says so.
     """
+    limit = max(getattr(env, "time_limit", None) or 0, NO_LIMIT)
     quota = np.full(env.num_envs, episodes // env.num_envs) + (np.arange(env.num_envs) < episodes % env.num_envs)
     obs, state = env.reset(seed), None
     policy.seed(seed)
@@ -108,10 +122,16 @@ def evaluate_host(policy: Any, env: Any, episodes: int, *, seed: int = 0, determ
     returns: list[float] = []
     lengths: list[float] = []
     while quota.any():
+        if stop():
+            return None
         action, state = policy.act(obs, deterministic=deterministic, state=state, episode_start=start, reward=reward)
         shown = env.step(action)
         ret, length = ret + np.where(shown.valid, shown.reward, 0), length + shown.valid
-        over = (shown.terminated | shown.truncated) & shown.valid
+        cut = length >= limit
+        if cut.any():
+            name = getattr(env, "id", type(env).__name__)
+            note(f"{name}: an evaluation cuts episodes after {limit:,} steps; set max_episode_steps to change that")
+        over = (shown.terminated | shown.truncated | cut) & shown.valid
         for i in np.flatnonzero(over & (quota > 0)):
             returns.append(float(ret[i]))
             lengths.append(float(length[i]))

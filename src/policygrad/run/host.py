@@ -48,8 +48,11 @@ class HostProgram:
     advance: Callable[..., tuple[RunState, Stats]]
     """``(state, steps, stop) -> (state, statistics)``: play and learn until every seed has that many environment steps,
     or ``stop()`` says so between two updates."""
-    evaluate: Callable[[RunState], np.ndarray]
-    """``state -> [seeds]`` mean greedy returns, on the environment's own scale, in environments of its own."""
+    evaluate: Callable[..., np.ndarray]
+    """``(state, stop) -> [seeds]`` mean greedy returns, on the environment's own scale, in environments of its own;
+    NaN where ``stop()`` said so before it was known."""
+    judge: Callable[[], HostEnv]
+    """The environments of the evaluations, made at the first call."""
     clock: Clock
     close: Callable[[], None]
 
@@ -133,23 +136,28 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
 
     judges: list[Any] = []
 
-    def evaluate(state: RunState) -> np.ndarray:
+    def judge() -> HostEnv:
         if not judges:
             judges.append(make_env(min(EVAL_ENVS, r.eval_episodes), False))
+        return judges[0]
+
+    def evaluate(state: RunState, stop: Callable[[], bool] = lambda: False) -> np.ndarray:
+        on, means = judge(), []
+        if len(judges) == 1:
             judges.append(Policy(program.model(state), env.observation_space, env.action_space, remembers=r.remembers))
-        judge, policy = judges
-        means = []
+        policy = judges[1]
         for i in range(r.seeds):
             policy.renew(program.model(state, i))
             seed = int(np.asarray(take(r, state, i).env_steps)) + 1_000_003 * (r.seed + i + 1)
-            means.append(evaluate_host(policy, judge, r.eval_episodes, seed=seed % 2**31).mean)
+            found = evaluate_host(policy, on, r.eval_episodes, seed=seed % 2**31, stop=stop)
+            means.append(np.nan if found is None else found.mean)
         return np.array(means)
 
     def close() -> None:
         for each in [*(collector.env for collector in collectors.values()), *judges[:1]]:
             each.close()
 
-    program = HostProgram(r, r.seeds, env, make_env, learner, fresh, init, advance, evaluate, clock, close)
+    program = HostProgram(r, r.seeds, env, make_env, learner, fresh, init, advance, evaluate, judge, clock, close)
     return program
 
 

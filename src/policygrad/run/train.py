@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from policygrad.run.evaluate import episode_returns
 from policygrad.run.host import HostProgram
+from policygrad.run.notes import note
 from policygrad.run.policy import Policy
 from policygrad.run.program import Program, RunState, compiled, means, one_seed
 from policygrad.run.record import MetricsWriter, RunDirectory
@@ -171,6 +172,8 @@ def play_and_learn(
     if not isinstance(run.program, Program):
         advance = partial(run.program.advance, stop=stop.is_set)
     evaluate = make_evaluation(run.program)
+    if isinstance(run.program, HostProgram):
+        evaluate = partial(run.program.evaluate, stop=stop.is_set)
     log_every = recipe.log_every or max(1, min(recipe.total_timesteps // 100, MAX_LOG_EVERY))
     eval_every = max(1, recipe.total_timesteps // 20) if recipe.eval_every is None else recipe.eval_every
     writer = (
@@ -204,7 +207,10 @@ def play_and_learn(
                     run.save_best()
                 run.finished = run.finished or reached_stop(run)
             if recipe.video_every and run.directory is not None and crossed(before, run.env_steps, recipe.video_every):
-                film_now(run)
+                try:
+                    film_now(run)
+                except Exception as error:  # the run is worth more than its film
+                    note(f"no film at step {int(run.env_steps.min()):,}: {error}")
             if writer is not None:
                 writer.write(row, run.env_steps)
             run.history.append({"time/total_timesteps": run.env_steps, **row})
@@ -339,7 +345,7 @@ def interruptible() -> Iterator[Stop]:
 
     def ask(signum: int, frame: Any) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once; what was saved before stands")
         stop.signum = signum
 
     old = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
