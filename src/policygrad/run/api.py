@@ -3,13 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from policygrad.envs import host, registry
@@ -17,12 +15,13 @@ from policygrad.envs.core import autoreset
 from policygrad.envs.own import own
 from policygrad.envs.vector import VectorHost
 from policygrad.run import train as loop
-from policygrad.run.devices import answer_at_once, one_device_per_core
+from policygrad.run.build import enable_compilation_cache, synchronous
+from policygrad.run.devices import one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
-from policygrad.run.host import HostProgram, host_collector, make_host_program
+from policygrad.run.host import HostProgram
 from policygrad.run.notes import note
-from policygrad.run.policy import Policy, check_model, first_obs
-from policygrad.run.program import Program, make_program
+from policygrad.run.policy import Policy
+from policygrad.run.program import Program
 from policygrad.run.progress import Progress
 from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
 from policygrad.run.record import RunDirectory, RunError
@@ -457,40 +456,6 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
     return make_async_program(recipe, env, model, inner, evaluate)
 
 
-def synchronous(recipe: Recipe, env: Any, model: Any, groups: int | None = None) -> Program | HostProgram:
-    """The program of one process, which a worker is too."""
-    made = env if registry.is_host(env) else registry.make(env, **recipe.env_options)
-    if registry.is_host(made):  # a user's own id says so only when it is made
-        answer_at_once()
-        return make_host_program(recipe, host_maker(recipe, env), model)
-    if recipe.wrapper:
-        raise RecipeError(f"wrapper is for Gymnasium's environments and {recipe.env} is pure JAX: drop it")
-    if model is not None:
-        check_model(model, first_obs(made, recipe.remembers), made.action_space)
-    return make_program(recipe, made, model, groups=groups)
-
-
-def worker_parts(recipe: Recipe, env: Any, model: Any, clock: Any) -> tuple[Any, Any]:
-    """``(learner, collector)`` of a worker, in its own process."""
-    answer_at_once()
-    enable_compilation_cache()
-    program = synchronous(recipe, env, model)
-    if isinstance(program, Program):
-        return program.learner, program.collector
-    return program.learner, host_collector(recipe, program.raw_env, clock)
-
-
-def host_maker(recipe: Recipe, env: Any) -> Callable[[int, bool], Any]:
-    """``(num_envs, training) -> HostEnv`` with the recipe's options."""
-    options: dict[str, Any] = {
-        "env_kwargs": recipe.env_options,
-        "wrappers": recipe.wrappers,
-        "vectorization": recipe.vectorization,
-        "max_episode_steps": recipe.max_episode_steps,
-    }
-    return lambda num_envs, training: host.make(env, num_envs, training=training, **options)
-
-
 def refuse_model_options(options: dict[str, Any]) -> None:
     """``model=`` comes with everything that these would choose."""
     for name in options:
@@ -610,15 +575,3 @@ def require_same_spaces(policy: Policy, env: Any) -> None:
                 f"the policy's {what} space is {mine} and the environment's is {theirs}: "
                 "evaluate it on an environment with the same spaces"
             )
-
-
-def enable_compilation_cache() -> None:
-    """Keep compiled programs between processes, unless the user has chosen a place or set ``POLICYGRAD_CACHE=off``."""
-    place = os.environ.get("POLICYGRAD_CACHE", "")
-    if place == "off" or getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
-        return
-    root = (
-        Path(place) if place else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "policygrad" / "xla"
-    )
-    jax.config.update("jax_compilation_cache_dir", str(root))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

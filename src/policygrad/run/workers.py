@@ -18,6 +18,7 @@ from policygrad.learn.learner import Learner
 from policygrad.parallel.board import GOAL, SHARES, STEPS_BEFORE, UPDATES_BEFORE, Board
 from policygrad.parallel.hogwild import Crew, Rules, entropy_coefficient
 from policygrad.parallel.player import Player, make_player
+from policygrad.run.build import worker_parts
 from policygrad.run.devices import answer_at_once
 from policygrad.run.host import HostProgram, host_collector
 from policygrad.run.program import Program, RunState, Stats
@@ -238,8 +239,6 @@ class Sent:
     model: Any
 
     def __call__(self, beat: Callable[[], None]) -> Player:
-        from policygrad.run.api import worker_parts  # late: it makes programs, this one too
-
         return player_of(self.recipe, *worker_parts(self.recipe, self.env, self.model, Beating(beat)))
 
 
