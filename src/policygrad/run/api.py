@@ -450,9 +450,14 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
     inner = synchronous(recipe, env, model, groups)
     if recipe.workers == 0:
         return inner
-    from policygrad.run.workers import make_async_program  # late: most runs have none
-
     evaluate = inner.evaluate if isinstance(inner, HostProgram) else loop.pure_evaluation(inner)
+    if recipe.engine == "ray":
+        from policygrad.run.ray_workers import make_ray_program  # late: most runs have no workers
+
+        where: dict[str, Any] = {"address": recipe.address, "mode": recipe.ray_mode, "shards": recipe.shards}
+        return make_ray_program(recipe, env, model, inner, evaluate, **where, max_staleness=recipe.max_staleness)
+    from policygrad.run.workers import make_async_program
+
     return make_async_program(recipe, env, model, inner, evaluate)
 
 

@@ -35,7 +35,8 @@ SCHEDULES = ("constant", "linear")
 ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu")
 CNNS = ("auto", "none", "nature", "a3c", "minatar")
 BOUNDS = ("clip", "tanh", "beta")
-ENGINES = ("auto", "processes", "threads")
+ENGINES = ("auto", "processes", "threads", "ray")
+RAY_MODES = ("gradients", "trajectories")
 
 
 TO_THE_END = 2**31 - 1
@@ -149,8 +150,8 @@ class Recipe:
     )
     engine: str = option(
         "auto",
-        "workers as processes, or as threads of one process (for worlds that let go of Python's lock); auto: threads "
-        "in pure worlds",
+        "workers as processes, or as threads of one process (for worlds that let go of Python's lock), or on many "
+        "machines through Ray; auto: threads in pure worlds, else processes",
         "workers",
         ENGINES,
     )
@@ -162,6 +163,17 @@ class Recipe:
         1.0, "each worker draws its ent_coef between ent_coef / this and ent_coef · this", "workers", low=1
     )
     worker_timeout: float = option(30.0, "seconds without a sign of life until a worker is replaced", "workers", low=1)
+    address: str = option("", "of a Ray cluster (auto, host:port); default: Ray on this machine alone", "workers")
+    ray_mode: str = option(
+        "gradients",
+        "what Ray workers send: gradients (A3C), or trajectories to one learner (IMPALA)",
+        "workers",
+        RAY_MODES,
+    )
+    shards: int = option(1, "parts of the parameters, each served by a Ray actor of its own", "workers", low=1)
+    max_staleness: int | None = option(
+        None, "Ray drops a window that is staler, in updates; default: four times the workers", "workers", low=0
+    )
 
     # the model
     policy: str = option("mlp", "mlp, tabular softmax, gru (memory); own: the model= of Python", "model", POLICIES)
@@ -579,6 +591,11 @@ preset(
     policy="gru", n_steps=20,
 )
 preset(
+    "impala", "a3c-gae", "Espeholt et al. (2018)", "workers send trajectories to a learner that corrects their age",
+    target="vtrace", correction="vtrace", critic_target="vtrace", gae_lambda=1.0,
+    engine="ray", ray_mode="trajectories", n_envs=32, n_steps=32,
+)
+preset(
     "ppo", "a2c-gae", "Schulman et al. (2017)", "several clipped steps on each window",
     surrogate="clipped", n_envs=4, n_steps=128, n_epochs=4, n_minibatches=4, normalize_advantage=True,
     optimizer="adam", learning_rate=2.5e-4,
@@ -626,6 +643,10 @@ USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     **{
         name: (lambda r: r.workers > 0, "workers")
         for name in ("engine", "deterministic", "shared_statistics", "ent_spread", "worker_timeout")
+    },
+    **{
+        name: (lambda r: r.workers > 0 and r.engine == "ray", "engine=ray")
+        for name in ("address", "ray_mode", "shards", "max_staleness")
     },
 }
 """Options that belong to another one: ``field -> (whether it is used, what would use it)``."""

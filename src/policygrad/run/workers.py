@@ -97,6 +97,7 @@ class AsyncProgram:
         vectors = self.player.start(state.learner)
         self.board.theta[:], self.board.target[:] = vectors["theta"], vectors["target"]
         self.board.opt[:] = vectors["opt"]
+        self.board.normal[:] = 0  # what was seen so far is in θ
         self.board.control[STEPS_BEFORE] = int(state.env_steps) - int(self.board.steps.sum())
         self.board.control[UPDATES_BEFORE] = int(state.learner.updates) - int(self.board.updates.sum())
         self._before = {name: getattr(self.board, name).copy() for name in COUNTED}

@@ -1,0 +1,166 @@
+"""Shards together are one optimiser; the learner of trajectories is the synchronous one; stale work is dropped."""
+
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policygrad.parallel.hogwild import NotFinite, Rules, worker_keys
+from policygrad.parallel.player import Window, make_player
+from policygrad.parallel.ray import clipped, connect
+from policygrad.parallel.sampler import make_sampler
+from policygrad.parallel.servers import Central, Shard, Start, Terms, cut_opt, edges, join_opt, opt_shapes
+from policygrad.run.api import program_of
+from policygrad.run.ray_workers import Made, check_choices
+from policygrad.run.recipes import RecipeError, make_recipe
+
+TINY = {"net": (8,), "n_envs": 2, "n_steps": 4, "eval_every": 0, "total_timesteps": 4000}
+VTRACE = {"target": "vtrace", "correction": "vtrace", "critic_target": "vtrace"}
+
+
+def setting(**changes):
+    """``(recipe, program, player, make)`` of one worker's run."""
+    recipe = replace(make_recipe("a2c", "CartPole-v1", **TINY), **changes)
+    program = program_of(recipe, recipe.env, None)
+    return recipe, program, make_player(program.learner, program.collector, workers=2), Made(recipe, recipe.env, None)
+
+
+def terms_of(recipe, player, **changes):
+    rules = Rules(recipe.seed, recipe.ent_coef)
+    return Terms(rules, player.layout, max_grad_norm=recipe.max_grad_norm, **changes)
+
+
+def window_of(rows):
+    return Window(None, rows, True, np.zeros(3), 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "rmsprop-tf"},
+        {"optimizer": "adam", "lr_schedule": "linear"},
+        {"optimizer": "sgd", "max_grad_norm": None, "target_copy": "periodic", "target_every": 2},
+        {"target_copy": "polyak", "target_tau": 0.1},
+    ],
+)
+def test_three_shards_are_one_optimiser(changes):
+    """Slices with the clip done before them give what ``Learner.apply`` gives for the whole."""
+    recipe, program, player, make = setting(**changes)
+    learner, state = program.learner, program.init(jax.random.key(0)).learner
+    begun, shapes, size = player.start(state), opt_shapes(make, player.layout.params), player.layout.params
+    shards = []
+    for first, end in edges(size, 3):
+        part = begun["theta"][first:end], begun["target"][first:end], cut_opt(begun["opt"], shapes, first, end)
+        shards.append(Shard(make, terms_of(recipe, player, shards=3), Start(*part, 0, 0)))
+    answers = [shard.answer() for shard in shards]
+    rng, apply = np.random.default_rng(0), jax.jit(learner.apply)
+    _, unravel = jax.flatten_util.ravel_pytree(state.params)
+    for scale in (0.001, 1.0, 5.0, 0.1):
+        grads = (scale * rng.standard_normal(size)).astype(np.float32)
+        state = apply(state, unravel(jnp.asarray(grads)))
+        state = learner.renew(state._replace(updates=state.updates + 1, rows=state.rows + 8))
+        sent = clipped(grads, recipe.max_grad_norm)
+        cuts = edges(size, 3)
+        answers = [s.push(0, a.version, sent[i:j], 8) for s, a, (i, j) in zip(shards, answers, cuts)]
+    expected = player.start(state)
+    theta, target = (np.concatenate([getattr(a, name) for a in answers]) for name in ("theta", "target"))
+    opt = join_opt([shard.look()["opt"] for shard in shards], shapes, [j - i for i, j in edges(size, 3)])
+    assert np.abs(theta - begun["theta"]).max() > 1e-4
+    np.testing.assert_allclose(theta, expected["theta"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(target, expected["target"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(opt, expected["opt"], rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_too_stale_is_dropped_and_counted():
+    recipe, program, player, make = setting(optimizer="sgd")
+    begun = player.start(program.init(jax.random.key(0)).learner)
+    shard = Shard(make, terms_of(recipe, player, max_staleness=1), Start(**begun, updates=0, rows=0, counts={}))
+    grads, report = np.ones(player.layout.params, np.float32), (window_of(8), np.zeros(5))
+    for expected in (1, 2):  # both were computed with the first parameters; the second is one update late
+        assert shard.push(1, 0, grads, 8, report).version == expected
+    before = shard.answer().theta
+    answer = shard.push(0, 0, grads, 8, report)
+    counts = shard.counts()
+    assert answer.version == 2 and answer.rows == 16
+    np.testing.assert_array_equal(answer.theta, before)
+    assert counts["dropped"].tolist() == [1, 0] and counts["updates"].tolist() == [0, 2]
+    assert counts["steps"].tolist() == [0, 16] and counts["staleness"].sum(axis=0)[:3].tolist() == [1, 1, 0]
+    assert not answer.stop
+    shard.halt()
+    assert shard.answer().stop
+
+
+def test_the_learner_of_trajectories_is_the_synchronous_one():
+    """A fresh window gives what ``Learner.update`` gives; the same window again, two updates later, is weighed by
+    V-trace: less than if it were fresh."""
+    recipe, program, player, make = setting(optimizer="sgd", learning_rate=0.5, max_grad_norm=None, **VTRACE)
+    learner, state = program.learner, program.init(jax.random.key(0)).learner
+    begun = player.start(state)
+    central = Central(make, terms_of(recipe, player, mode="trajectories"), Start(**begun, updates=0, rows=0, counts={}))
+    sampler = make_sampler(learner, program.collector)
+    _, sample = sampler.play(begun["theta"], sampler.begin(begun["theta"], *worker_keys(0, 1)))
+    update = jax.jit(learner.update)
+    for version in range(3):
+        state, _ = update(state, sample.trajectory, jax.random.key(0))
+        answer = central.push(1, 0, sample, np.zeros(5))
+        np.testing.assert_allclose(answer.theta, player.start(state)["theta"], rtol=1e-5, atol=1e-6)
+        assert answer.version == version + 1 and answer.rows == 8 * (version + 1)
+    assert np.abs(answer.theta - begun["theta"]).max() > 1e-2
+    fresh = sample.trajectory._replace(log_mu=np.full_like(sample.trajectory.log_mu, -20.0))
+    other, _ = update(state, fresh, jax.random.key(0))
+    again, _ = update(state, sample.trajectory, jax.random.key(0))
+    assert np.abs(player.start(other)["theta"] - player.start(again)["theta"]).max() > 1e-4, "μ does not matter"
+    counts = central.counts()
+    assert counts["updates"].tolist() == [0, 3] and counts["staleness"].sum(axis=0)[:3].tolist() == [1, 1, 1]
+
+
+def test_a_window_that_is_not_finite_is_never_learned_from():
+    recipe, program, player, make = setting(**VTRACE)
+    begun = player.start(program.init(jax.random.key(0)).learner)
+    central = Central(make, terms_of(recipe, player, mode="trajectories"), Start(**begun, updates=0, rows=0, counts={}))
+    sampler = make_sampler(program.learner, program.collector)
+    _, sample = sampler.play(begun["theta"], sampler.begin(begun["theta"], *worker_keys(0, 0)))
+    bad = sample.trajectory._replace(reward=np.full_like(sample.trajectory.reward, np.nan))
+    with pytest.raises(NotFinite):
+        central.push(0, 0, sample._replace(trajectory=bad), np.zeros(5))
+    np.testing.assert_array_equal(central.answer().theta, begun["theta"])
+    assert central.counts()["updates"].sum() == 0
+
+
+def test_normalisers_learn_from_every_workers_rewards_apart():
+    """Running returns belong to a worker's own streams."""
+    recipe, program, player, make = setting(normalize_obs=True, normalize_reward=True, **VTRACE)
+    begun = player.start(program.init(jax.random.key(0)).learner)
+    central = Central(make, terms_of(recipe, player, mode="trajectories"), Start(**begun, updates=0, rows=0, counts={}))
+    sampler = make_sampler(program.learner, program.collector)
+    for worker in (0, 1, 1):
+        _, sample = sampler.play(begun["theta"], sampler.begin(begun["theta"], *worker_keys(0, worker)))
+        answer = central.push(worker, central.version, sample, np.zeros(5))
+    merged = np.asarray(player.merge(answer.theta, answer.normal))
+    assert np.isfinite(merged).all()
+    np.testing.assert_allclose(merged, answer.theta, rtol=1e-6)
+    assert not np.allclose(*central.returns)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shards", "changes", "words"),
+    [
+        ("trajectories", 1, {}, "set target=vtrace, correction=vtrace and critic_target=vtrace"),
+        ("trajectories", 2, VTRACE, "set shards=1"),
+        ("both", 1, {}, "unknown ray_mode 'both'"),
+        ("gradients", 1, {"workers": 2, "deterministic": True}, "drop one of the two"),
+        ("gradients", 1, {"workers": 2, "shared_statistics": False}, "set shared_statistics"),
+    ],
+)
+def test_choices_that_make_no_sense(mode, shards, changes, words):
+    with pytest.raises(RecipeError, match=words):
+        check_choices(make_recipe("a2c", "CartPole-v1", **TINY, **changes), mode, shards)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'policygrad\[ray\]'"):
+        connect("", 1)
