@@ -177,7 +177,7 @@ def test_a_world_on_the_host_is_measured_seed_by_seed(monkeypatch, tmp_path):
     monkeypatch.setattr(learning, "measure", measure)
     for env in ("LunarLander-v3", "Acrobot-v1"):
         task = learning.task_of(env)
-        learning.fill(learning.tuned("a2c-gae", env), task, task.seeds[:2], None)
+        learning.fill(learning.tuned("a2c", env), task, task.seeds[:2], None)
     assert asked == [("LunarLander-v3", 100, 1, False), ("LunarLander-v3", 101, 1, False), ("Acrobot-v1", 100, 2, True)]
     assert len(book.rows) == 4
 

@@ -47,6 +47,16 @@ PENDULUM = {
     "normalize_reward": True,
     "eval_episodes": 100,
 }
+MUJOCO = {
+    "n_steps": 8,
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-3,
+    "lr_schedule": "linear",
+    "log_std_init": -0.5,
+    "normalize_obs": True,
+    "normalize_reward": True,
+    "eval_episodes": 4,
+}
 ACROBOT = {"n_envs": 16, "learning_rate": 2e-3, "lr_schedule": "linear", "eval_episodes": 100}
 TUNED: dict[tuple[str, str], Tuned] = {
     ("CartPole-v1", "reinforce"): Tuned(2_000_000, {"n_envs": 32}, "the noisiest rung wants the largest batch"),
@@ -65,7 +75,23 @@ TUNED: dict[tuple[str, str], Tuned] = {
         "many episodes tell",
     ),
     ("Acrobot-v1", "a2c-gae"): Tuned(500_000, ACROBOT, "more environments, steps that shrink to zero"),
-    ("LunarLander-v3", "a2c-gae"): Tuned(200_000),
+    ("LunarLander-v3", "a2c"): Tuned(
+        200_000,
+        {
+            "gamma": 0.995,
+            "ent_coef": 1e-5,
+            "optimizer": "rmsprop",
+            "learning_rate": 1.6e-3,
+            "lr_schedule": "linear",
+            "eval_every": 8_000,
+            "eval_episodes": 16,
+        },
+        "the RL Zoo's settings, twice the step; large rewards clip gradients, and rmsprop-tf hardly moves the policy",
+    ),
+    ("HalfCheetah-v4", "a2c-gae"): Tuned(1_000_000, MUJOCO, "normalised scales, little noise at first"),
+    ("HalfCheetah-v5", "a2c-gae"): Tuned(1_000_000, MUJOCO, "as v4"),
+    ("Hopper-v4", "a2c-gae"): Tuned(1_000_000, MUJOCO, "as HalfCheetah"),
+    ("Walker2d-v4", "a2c-gae"): Tuned(1_000_000, MUJOCO, "as HalfCheetah"),
     ("MountainCar-v0", "a2c-gae"): Tuned(
         1_000_000,
         {
