@@ -158,12 +158,32 @@ def test_presets_train_save_and_resume_with_other_numbers_of_workers(tmp_path, a
         pg.resume(tmp_path / "run", total_timesteps=1200, workers=0)
 
 
+def test_a_replaced_worker_goes_on_with_what_its_place_has_seen():
+    recipe = make_recipe("a2c", "CartPole-v1", normalize_obs=True, **TINY)
+    program = program_of(recipe, recipe.env, None)
+    player = make_player(program.learner, program.collector, workers=1)
+    board = board_of(player, program.init(jax.random.key(0)))
+    for life in range(2):
+        board.control[STOP], board.control[GOAL] = 0, 40 * (life + 1)
+        work(0, player, board, RULES, life)
+        board.version[0] += 1  # it dies in the middle of writing
+        board.hand_over(0)
+    vectors = {"theta": np.asarray(player.merge(board.theta, board.read_normal())), "target": board.target}
+    learned = player.state(program.init(jax.random.key(0)).learner, vectors | {"opt": board.opt[0]})
+    assert float(program.learner.model(learned).normalizer.obs.count) == board.steps[0] == 80
+
+
 def test_workers_merge_their_normalisers():
     options = {**TINY, "total_timesteps": 800, "normalize_obs": True, "normalize_reward": True}
     run = pg.train("CartPole-v1", "a3c", out=None, **options)
     normalizer = run.program.model(run.state).normalizer
     assert float(normalizer.obs.count) == float(normalizer.ret.count) == run.env_steps[0]
     assert (np.asarray(normalizer.obs.var) != 1).all()
+
+
+def with_target(state):
+    """A learner's state, and the same with its target copy in the place of θ."""
+    return state, state._replace(params=state.target)
 
 
 def test_a_target_copy_follows():
@@ -175,6 +195,9 @@ def test_a_target_copy_follows():
         return max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, run.state.learner[:2])))
 
     assert gap(target_copy="periodic", target_every=5) == 0
+    seen = pg.train("CartPole-v1", "a3c", out=None, **options, target_copy="periodic", normalize_obs=True)
+    ours, theirs = (seen.program.learner.model(x).normalizer for x in with_target(seen.state.learner))
+    assert float(ours.obs.count) == float(theirs.obs.count) == 400, "the copy sees what θ sees"
     far, near = gap(target_copy="periodic", target_every=60), gap(target_copy="polyak", target_tau=0.5)
     assert far > near > 0
 
@@ -233,5 +256,7 @@ def test_what_cannot_be_sent_is_one_sentence():
 def test_senseless_options_are_refused(options, message):
     with pytest.raises(pg.RecipeError, match=message):
         make_recipe("a3c", "CartPole-v1", **options)
+    with pytest.raises(pg.RecipeError, match="a worker is a process already and cannot start others"):
+        make_recipe("a3c", "CartPole-v1", vectorization="async")
     with pytest.raises(pg.RecipeError, match="one gradient step a window"):
         make_recipe("ppo", "CartPole-v1", workers=2)

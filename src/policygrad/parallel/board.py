@@ -52,6 +52,7 @@ class Layout(NamedTuple):
             "version": (np.int64, (n,)),
             "adding": (np.int64, (n,)),
             "ready": (np.int64, (n,)),
+            "lived": (np.int64, (n,)),
             "steps": (np.int64, (n,)),
             "updates": (np.int64, (n,)),
             "staleness": (np.int64, (n, STALENESS_BINS)),
@@ -93,6 +94,8 @@ class Board:
     version: np.ndarray
     adding: np.ndarray
     ready: np.ndarray
+    lived: np.ndarray
+    """Windows of the worker that has this place now: a replacement begins at zero."""
     steps: np.ndarray
     updates: np.ndarray
     staleness: np.ndarray
@@ -173,6 +176,11 @@ class Board:
             self.control[HOLD] = 0
 
     # A worker's own rows
+
+    def hand_over(self, worker: int) -> None:
+        """A worker is gone, and another one takes its place: whatever was half done is closed."""
+        self.adding[worker] = self.lived[worker] = self.beat[worker] = 0
+        self.version[worker] += self.version[worker] % 2
 
     def write_normal(self, worker: int, values: np.ndarray) -> None:
         """A worker's own statistics; the version is odd while they are written."""

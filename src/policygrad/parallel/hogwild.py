@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -73,6 +73,8 @@ def work(worker: int, player: Player, board: Board, rules: Rules, life: int = 0)
     wait = waiter(board, worker)
     theta, target, copied, rows = copy(worker, player, board)
     local = player.begin(theta, collect_key, key)
+    if board.layout.normal:  # a replaced worker goes on with what its place has seen
+        local = local._replace(normal=board.read_normal()[worker])
     board.ready[worker] = 1
     while not board.control[STOP]:
         stopwatch.lap()
@@ -119,6 +121,7 @@ def count(worker: int, board: Board, window: Window, stale: int) -> None:
         board.write_normal(worker, window.normal)
     board.steps[worker] += int(window.rows)
     board.updates[worker] += 1
+    board.lived[worker] += 1
 
 
 def my_turn(worker: int, board: Board, wait: Callable[[], None]) -> bool:
@@ -172,7 +175,7 @@ class Stopwatch:
 
     def __call__(self, what: str) -> None:
         now = time.perf_counter()
-        if self.board.updates[self.worker]:  # the first window compiles
+        if self.board.lived[self.worker]:  # the first window compiles
             self.board.seconds[self.worker, self.places[what]] += now - self.since
         self.since, self.laps = now, self.laps + 1
         self.board.beat[self.worker] = time.monotonic()
@@ -229,6 +232,19 @@ class Hand(NamedTuple):
     since: float
 
 
+@contextmanager
+def deaf() -> Iterator[None]:
+    """A process that starts inside ignores Ctrl-C from its first moment: the main process decides."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Crew:
     """All workers of a run.
 
@@ -262,7 +278,7 @@ class Crew:
 
     def hire(self, worker: int, life: int) -> Hand:
         said: list[str] = []
-        self.board.beat[worker] = 0
+        self.board.hand_over(worker)
         if self.threads:
             thread = threading.Thread(target=self.thread, args=(worker, life, said), daemon=True)
             thread.start()
@@ -271,7 +287,8 @@ class Crew:
         ours, theirs = context.Pipe(duplex=False)
         args = (self.build, worker, self.board, self.rules, life, theirs)
         process = context.Process(target=enter, args=args, daemon=True, name=f"policygrad-worker-{worker}")
-        process.start()
+        with deaf():
+            process.start()
         theirs.close()
         return Hand(process, ours, said, life, time.monotonic())
 
@@ -287,7 +304,7 @@ class Crew:
             cause = self.failure(worker, hand)
             if cause is None:
                 continue
-            self.board.leave(worker)
+            self.board.adding[worker] = 0
             if self.rules.deterministic:
                 raise WorkerError(f"worker {worker} {cause}; in a deterministic run nobody can take its place")
             if hand.handle.is_alive() and self.threads:
@@ -309,7 +326,7 @@ class Crew:
 
     def limit(self, worker: int) -> float:
         """The first window compiles, and may take as long as a start."""
-        return self.rules.timeout if self.board.updates[worker] else STARTING
+        return self.rules.timeout if self.board.lived[worker] else STARTING
 
     def last_words(self, hand: Hand) -> str:
         if hand.pipe is not None and hand.pipe.poll():

@@ -90,6 +90,8 @@ def make_player(
     pure = bool(collector.pure)
 
     def put(theta: Any, target: Any, rows: Any, ret: Any) -> LearnerState:
+        if blank.target is not None and where.size:  # φ' sees what θ sees
+            target = jnp.asarray(target).at[where].set(jnp.asarray(theta)[where])
         copy = None if blank.target is None else unravel(target)
         return blank._replace(params=unravel(theta), target=copy, rows=rows, ret=ret)
 
@@ -170,7 +172,10 @@ def make_player(
         return {"theta": np.array(theta), "target": np.array(target), "opt": np.array(opt)}
 
     def state(like: LearnerState, vectors: dict[str, Any]) -> LearnerState:
-        target = None if like.target is None else unravel(jnp.asarray(vectors["target"]))
+        target = None
+        if like.target is not None:
+            seen = jnp.asarray(vectors["target"]).at[where].set(jnp.asarray(vectors["theta"])[where])
+            target = unravel(seen)
         opt_state = unravel_opt(jnp.asarray(vectors["opt"]))
         return like._replace(params=unravel(jnp.asarray(vectors["theta"])), target=target, opt_state=opt_state)
 

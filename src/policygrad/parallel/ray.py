@@ -87,7 +87,10 @@ def send_gradients(
     cuts, ent_coef = edges(layout.params, len(servers)), entropy_coefficient(rules, worker)
     own = Board(layout._replace(workers=1, params=0, opt=0, target=0))
     stopwatch = Stopwatch(own, 0)
-    local = player.begin(joined(answers).theta, *worker_keys(rules.seed, worker, life))
+    local = player.begin(joined(answers).theta, *worker_keys(rules.seed, worker, life + int(answers[0].version)))
+    if layout.normal:  # a replaced worker goes on with what its place has seen
+        seen: Any = np.array(answers[0].normal[worker])
+        local = local._replace(normal=seen)
     while not answers[0].stop:
         now = joined(answers)
         theta = np.asarray(player.merge(now.theta, now.normal)) if layout.normal else now.theta
@@ -106,6 +109,7 @@ def send_gradients(
         answers = ray.get(sent)
         stopwatch("applying")
         own.updates[0] += 1
+        own.lived[0] += 1
 
 
 def send_trajectories(worker: int, life: int, sampler: Sampler, terms: Terms, server: Any, answer: Answer) -> None:
@@ -113,7 +117,7 @@ def send_trajectories(worker: int, life: int, sampler: Sampler, terms: Terms, se
     ray = imported()
     own = Board(terms.layout._replace(workers=1, params=0, opt=0, target=0))
     stopwatch, sent = Stopwatch(own, 0), None
-    local = sampler.begin(answer.theta, *worker_keys(terms.rules.seed, worker, life))
+    local = sampler.begin(answer.theta, *worker_keys(terms.rules.seed, worker, life + int(answer.version)))
     while not answer.stop:
         version = answer.version
         local, sample = sampler.play(answer.theta, local)
@@ -125,6 +129,7 @@ def send_trajectories(worker: int, life: int, sampler: Sampler, terms: Terms, se
         own.seconds[0] = 0
         sent = server.push.remote(worker, version, sample, seconds)
         own.updates[0] += 1
+        own.lived[0] += 1
 
 
 def joined(answers: list[Answer]) -> Answer:

@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import fields, replace
 from functools import partial
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ def begin(
     env: Any, algo: str | Recipe = "a2c", *, out: Any = "runs", path: Any = None, model: Any = None, **options: Any
 ) -> Run:
     """A run at its beginning, with its folder: the first half of :func:`train`; :func:`proceed` is the second."""
+    refuse_inside_a_worker()
     enable_compilation_cache()
     name = env if isinstance(env, str) else registry.env_id(env)
     if model is not None:
@@ -459,6 +461,12 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
     from policygrad.run.workers import make_async_program
 
     return make_async_program(recipe, env, model, inner, evaluate)
+
+
+def refuse_inside_a_worker() -> None:
+    """A process that starts runs its script again, up to ``if __name__ == "__main__":``. Here that is missing."""
+    if current_process().name.startswith("policygrad-worker"):
+        sys.exit("policygrad: put what starts a run with workers under `if __name__ == '__main__':`")
 
 
 def refuse_model_options(options: dict[str, Any]) -> None:

@@ -17,7 +17,10 @@ SMALL = 4096
 
 
 def is_small(recipe: Recipe) -> bool:
-    """Whether handing a window's work around between threads costs more than it saves. Pictures are never small."""
+    """Whether handing a window's work around between threads costs more than it saves. Pictures are never small, and
+    workers have a core each."""
+    if recipe.workers > 0:
+        return True
     if recipe.env.startswith(PICTURES):
         return False
     rows = recipe.n_envs * recipe.n_steps * recipe.seeds

@@ -483,6 +483,10 @@ def check_together(recipe: Recipe) -> None:
             "workers share one set of parameters, which is one seed: set seeds=1, and start a run for each",
         ),
         (
+            r.workers > 0 and r.vectorization == "async" and r.engine in ("auto", "processes"),
+            "a worker is a process already and cannot start others: set vectorization=sync, and a worker for each core",
+        ),
+        (
             r.workers > 0 and steps > 1,
             "a worker takes one gradient step a window: set n_epochs=1 and n_minibatches=1, or workers=0",
         ),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from policygrad.parallel.hogwild import WorkerError
 from policygrad.run.evaluate import episode_returns
 from policygrad.run.host import HostProgram
 from policygrad.run.notes import note
@@ -174,6 +175,8 @@ def play_and_learn(
     evaluate = make_evaluation(run.program)
     if isinstance(run.program, HostProgram):
         evaluate = partial(run.program.evaluate, stop=stop.is_set)
+    elif isinstance(run.program, AsyncProgram) and isinstance(run.program.inner, HostProgram):
+        evaluate = partial(run.program.inner.evaluate, stop=run.program.watched(stop.is_set))
     log_every = recipe.log_every or max(1, min(recipe.total_timesteps // 100, MAX_LOG_EVERY))
     eval_every = max(1, recipe.total_timesteps // 20) if recipe.eval_every is None else recipe.eval_every
     writer = (
@@ -191,7 +194,10 @@ def play_and_learn(
         while not run.finished:
             before = run.env_steps
             mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
-            state, stats = advance(run.state, jnp.int32(mark))
+            try:
+                state, stats = advance(run.state, jnp.int32(mark))
+            except WorkerError as error:
+                raise WorkerError(f"{error}; {kept_words(run)}") from None
             row: dict[str, Any] = {name: x.reshape(seeds) for name, x in means(stats).items()}
             check_finite(run, state)
             run.state = state
@@ -250,6 +256,15 @@ def film_now(run: Fit) -> None:
     policy = Policy(model, env.observation_space, env.action_space, remembers=recipe.remembers)
     out = run.directory.path / "videos" / f"step-{int(run.env_steps.min())}.gif"
     film(policy, recipe, out, episodes=1, seed=recipe.seed, deterministic=True)
+
+
+def kept_words(run: Fit) -> str:
+    """Save what the other workers have learned, and say where."""
+    assert isinstance(run.program, AsyncProgram)
+    run.state, _ = run.program.look(run.state)
+    run.save()
+    steps = f"stopped at {int(run.env_steps.min()):,} steps"
+    return steps if run.directory is None else f"{steps}, saved in {run.directory.path}: --resume goes on"
 
 
 def crossed(before: np.ndarray, after: np.ndarray, every: int) -> bool:

@@ -1,6 +1,7 @@
 """From a recipe with ``workers`` to a run: the same state and the same interface as in :mod:`policygrad.run.host`,
 while workers learn in processes or threads of their own."""
 
+import os
 import pickle
 import sys
 import time
@@ -15,7 +16,7 @@ from jaxtyping import Array
 
 from policygrad.collect.host import Clock
 from policygrad.learn.learner import Learner
-from policygrad.parallel.board import GOAL, SHARES, STEPS_BEFORE, UPDATES_BEFORE, Board
+from policygrad.parallel.board import GOAL, RENEWED, SHARES, STEPS_BEFORE, UPDATES_BEFORE, Board
 from policygrad.parallel.hogwild import Crew, Rules, entropy_coefficient
 from policygrad.parallel.player import Player, make_player
 from policygrad.run.build import worker_parts
@@ -100,6 +101,7 @@ class AsyncProgram:
         self.board.normal[:] = 0  # what was seen so far is in θ
         self.board.control[STEPS_BEFORE] = int(state.env_steps) - int(self.board.steps.sum())
         self.board.control[UPDATES_BEFORE] = int(state.learner.updates) - int(self.board.updates.sum())
+        self.board.control[RENEWED] = self.board.total_updates() // self.recipe.target_every
         self._before = {name: getattr(self.board, name).copy() for name in COUNTED}
         self._clock = time.monotonic()
         self.crew.start()
@@ -122,6 +124,18 @@ class AsyncProgram:
         self._log = summary_of(since, max(elapsed, 1e-9), sum(self.crew.replaced))
         env_steps: Any = np.asarray(steps, np.int32)
         return state._replace(learner=learner, env_steps=env_steps), stats_of(since, self.player.names)
+
+    def watched(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """``stop``, for a long evaluation: whoever asks also looks after the workers, now and then."""
+        last = [time.monotonic()]
+
+        def ask() -> bool:
+            if time.monotonic() - last[0] > 1.0 and self.crew.hands:
+                last[0] = time.monotonic()
+                self.crew.check()
+            return stop()
+
+        return ask
 
     def shares(self) -> dict[str, float]:
         """For a log row: where the workers' time went, and how stale their gradients were."""
@@ -189,6 +203,7 @@ def make_async_program(
         build = (lambda beat: player) if isinstance(inner, Program) else Threaded(recipe, inner)
     else:
         require_sendable(build)
+        os.environ.setdefault("PJRT_NPROC", "1")  # processes inherit it: a core and an XLA thread for each
     crew = Crew(build, Board(player.layout), rules, threads=threads, tell=tell)
     return AsyncProgram(recipe, inner, crew, player, evaluate)
 
