@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import policygrad as pg
 from policygrad.parallel.board import GOAL, STOP, Board
-from policygrad.parallel.hogwild import Rules, entropy_coefficient, work, worker_keys
+from policygrad.parallel.hogwild import Rules, WorkerError, entropy_coefficient, work, worker_keys
 from policygrad.parallel.player import make_player
 from policygrad.run.api import program_of
 from policygrad.run.program import RunState
@@ -171,6 +171,18 @@ def test_a_replaced_worker_goes_on_with_what_its_place_has_seen():
     vectors = {"theta": np.asarray(player.merge(board.theta, board.read_normal())), "target": board.target}
     learned = player.state(program.init(jax.random.key(0)).learner, vectors | {"opt": board.opt[0]})
     assert float(program.learner.model(learned).normalizer.obs.count) == board.steps[0] == 80
+
+
+def test_a_run_that_ends_by_a_workers_fault_keeps_what_the_others_learned(tmp_path, monkeypatch):
+    def check(crew):
+        if crew.board.total_steps() >= 80:
+            raise WorkerError("worker 1 failed: on purpose")
+
+    monkeypatch.setattr("policygrad.parallel.hogwild.Crew.check", check)
+    with pytest.raises(WorkerError, match=r"worker 1 failed: on purpose; stopped at \d+ steps, saved in .*--resume"):
+        pg.train("CartPole-v1", "a3c", path=tmp_path / "run", tensorboard=False, **TINY)
+    monkeypatch.undo()
+    assert pg.load(tmp_path / "run", checkpoint="last").env_steps.min() >= 80
 
 
 def test_workers_merge_their_normalisers():

@@ -10,9 +10,9 @@ import pytest
 
 from policygrad.parallel.hogwild import NotFinite, Rules, worker_keys
 from policygrad.parallel.player import Window, make_player
-from policygrad.parallel.ray import clipped, connect
+from policygrad.parallel.ray import clipped, connect, keys_of
 from policygrad.parallel.sampler import make_sampler
-from policygrad.parallel.servers import Central, Shard, Start, Terms, cut_opt, edges, join_opt, opt_shapes
+from policygrad.parallel.servers import Answer, Central, Shard, Start, Terms, cut_opt, edges, join_opt, opt_shapes
 from policygrad.run.api import program_of
 from policygrad.run.ray_workers import Made, check_choices
 from policygrad.run.recipes import RecipeError, make_recipe
@@ -164,3 +164,19 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'policygrad\[ray\]'"):
         connect("", 1)
+
+
+def test_a_resumed_run_has_other_random_numbers():
+    def keys(rows):
+        answer = Answer(0, np.zeros(1), np.zeros(0), rows, np.zeros((1, 0)), False)
+        return [jax.random.key_data(key).tolist() for key in keys_of(3, 1, 0, answer)]
+
+    assert keys(0) == [jax.random.key_data(key).tolist() for key in worker_keys(3, 1)]
+    assert keys(4000) != keys(0)
+
+
+def test_a_server_that_goes_on_says_how_many_steps_lie_behind_it():
+    recipe, program, player, make = setting()
+    vectors = player.start(program.init(jax.random.key(0)).learner)
+    shard = Shard(make, terms_of(recipe, player), Start(*vectors.values(), updates=7, rows=4000))
+    assert shard.hello(0, 0, "here").rows == 4000

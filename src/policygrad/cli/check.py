@@ -3,14 +3,14 @@
 from policygrad.cli.parser import Parser
 from policygrad.cli.signals import importing
 from policygrad.envs import registry
-from policygrad.run.recipes import read_options
+from policygrad.run.recipes import read_names, read_options
 
 
 def main(argv: list[str]) -> int:
     given = parser().parse(argv)
     registry.require_trainable(given.env)
     options = read_options(given.env_kwargs)
-    wrappers = tuple(name.strip() for name in given.wrapper.split(",") if name.strip())
+    wrappers = read_names(given.wrapper)
     with importing():
         from policygrad.envs.checker import EnvError, check_named
     try:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from policygrad.envs.core import StreamStep, autoreset, split_keys
 from policygrad.envs.registry import is_host
 from policygrad.envs.stateful import EnvError
+from policygrad.envs.worker import first_line
 from policygrad.spaces import FIXES, SUPPORTED, parts, per_part, unmasked
 
 SIGNATURES = {
@@ -330,7 +331,3 @@ def plain(x: Any) -> np.ndarray:
     """A NumPy array, also of random keys."""
     is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(x) if is_key else x)
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "no message")

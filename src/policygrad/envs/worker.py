@@ -212,4 +212,9 @@ def plain(text: str) -> str:
 
 def reason(error: BaseException) -> str:
     """``ZeroDivisionError: division by zero``."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message')}"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Of its message."""
+    return next(iter(str(error).splitlines()), "no message")

@@ -217,7 +217,7 @@ def noise_scale(k: Float[np.ndarray, "n n"]) -> Ratio:
 
 def signal_to_noise(k: Float[np.ndarray, "n n"], batch: float = 1.0) -> Ratio:
     """‖g‖² / (tr Σ / N) = N / B: squared length of what is meant over that of what disturbs it, for N vectors. Its
-    value is unbiased for no N, but its lower end is 0 where ‖g‖² cannot be told from zero."""
+    lower end is 0 where ‖g‖² cannot be told from zero."""
     norm, variance, scale = squared_norm(k), total_variance(k), noise_scale(k)
     low = batch / scale.high if np.isfinite(scale.high) else 0.0
     return Ratio(batch * norm.value / variance.value, low, batch / scale.low if scale.low > 0 else float("inf"))

@@ -17,6 +17,8 @@ STALENESS_BINS = 64
 """The last bin holds everything from there on."""
 SHARES = ("window", "acting", "gradient", "applying", "waiting")
 """Where a worker's seconds go. ``window``: acting and gradient in one XLA call."""
+COUNTED = ("steps", "updates", "staleness", "seconds", "episodes", "metrics", "seen")
+"""The fields that only grow."""
 LINE = 64
 """Fields begin at a cache line."""
 

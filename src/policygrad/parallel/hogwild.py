@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from policygrad.envs import worker as env_worker
+from policygrad.envs.worker import first_line
 from policygrad.parallel.board import GOAL, SHARES, STALENESS_BINS, STOP, TURN, UPDATES_BEFORE, Board
 from policygrad.parallel.player import Player, Window
 
@@ -216,8 +218,7 @@ def beater(board: Board, worker: int) -> Callable[[], None]:
 
 def reason(error: BaseException) -> str:
     """``ZeroDivisionError: division by zero``; our own errors are sentences already."""
-    text = next(iter(str(error).splitlines()), "no message")
-    return text if type(error).__module__.startswith("policygrad") else f"{type(error).__name__}: {text}"
+    return first_line(error) if type(error).__module__.startswith("policygrad") else env_worker.reason(error)
 
 
 class Hand(NamedTuple):

@@ -89,11 +89,12 @@ def make_player(
     where = normaliser_at(blank.params)
     pure = bool(collector.pure)
 
-    def put(theta: Any, target: Any, rows: Any, ret: Any) -> LearnerState:
+    def put(theta: Any, target: Any, rows: Any, ret: Any, ent_coef: Any = blank.hyper.ent_coef) -> LearnerState:
         if blank.target is not None and where.size:  # φ' sees what θ sees
             target = jnp.asarray(target).at[where].set(jnp.asarray(theta)[where])
         copy = None if blank.target is None else unravel(target)
-        return blank._replace(params=unravel(theta), target=copy, rows=rows, ret=ret)
+        hyper = blank.hyper._replace(ent_coef=ent_coef)
+        return blank._replace(params=unravel(theta), target=copy, rows=rows, ret=ret, hyper=hyper)
 
     def gradient(state: LearnerState, trajectory: Trajectory, finished: Finished, key: Array, local: Local) -> Any:
         batch = learner.weigh(state, trajectory)
@@ -102,11 +103,9 @@ def make_player(
         grads, _ = ravel_pytree(grads)
         finite = jnp.isfinite(jnp.sum(trajectory.reward)) & jnp.isfinite(metrics["grad_norm"])
         ret, normal = observed(state, trajectory, local)
-        mask, done = trajectory.mask, finished.done
-        episodes = jnp.stack([jnp.sum(jnp.where(done, x, 0.0)) for x in (finished.ret, finished.length, 1.0)])
         vector = jnp.stack([metrics[name] for name in learner.metrics])
-        rows = jnp.sum(mask, dtype=jnp.int32)
-        return ret, Window(grads, rows, finite, episodes, vector, moments(trajectory), normal)
+        rows = jnp.sum(trajectory.mask, dtype=jnp.int32)
+        return ret, Window(grads, rows, finite, sums(finished), vector, moments(trajectory), normal)
 
     def observed(state: LearnerState, trajectory: Trajectory, local: Local) -> tuple[Any, Array]:
         """The worker's own statistics with this window's rows, and its running returns."""
@@ -122,8 +121,7 @@ def make_player(
 
     def window(theta: Any, target: Any, rows: Any, ent_coef: Any, local: Local) -> tuple[Local, Window]:
         """Play and learn in one XLA call."""
-        state = put(theta, target, rows, local.ret)
-        state = state._replace(hyper=state.hyper._replace(ent_coef=ent_coef))
+        state = put(theta, target, rows, local.ret, ent_coef)
         key, collect_key, learn_key = jax.random.split(unrolled(local.key), 3)
         collected, trajectory, finished = collector.collect(learner.model(state), local.collected, collect_key)
         if clip_reward:
@@ -132,8 +130,7 @@ def make_player(
         return Local(collected, standard(key), ret, made.normal), made
 
     def learn(theta, target, rows, ent_coef, local, trajectory, finished, key):  # type: ignore[no-untyped-def]
-        state = put(theta, target, rows, local.ret)
-        state = state._replace(hyper=state.hyper._replace(ent_coef=ent_coef))
+        state = put(theta, target, rows, local.ret, ent_coef)
         ret, made = gradient(state, trajectory, finished, key, local)
         return ret, made.normal, made
 
@@ -200,6 +197,11 @@ def is_statistics(node: Any) -> bool:
 def merged(ours: Any, theirs: Any) -> Any:
     """Chan, Golub & LeVeque (1983)."""
     return ours.merge(theirs.mean, theirs.var, theirs.count) if is_statistics(ours) else ours
+
+
+def sums(finished: Finished) -> Float[Array, "3"]:
+    """Sum of returns, sum of lengths, and number of the episodes that ended."""
+    return jnp.stack([jnp.sum(jnp.where(finished.done, x, 0.0)) for x in (finished.ret, finished.length, 1.0)])
 
 
 def moments(trajectory: Trajectory) -> Float[Array, "F"]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from policygrad.parallel.board import STOP, Board, Layout
+from policygrad.parallel.board import COUNTED, STOP, Board, Layout
 from policygrad.parallel.hogwild import (
     STARTING,
     NotFinite,
@@ -31,7 +31,6 @@ from policygrad.parallel.hogwild import (
 from policygrad.parallel.player import Player
 from policygrad.parallel.sampler import Sampler
 from policygrad.parallel.servers import (
-    COUNTED,
     Answer,
     Central,
     Make,
@@ -87,7 +86,7 @@ def send_gradients(
     cuts, ent_coef = edges(layout.params, len(servers)), entropy_coefficient(rules, worker)
     own = Board(layout._replace(workers=1, params=0, opt=0, target=0))
     stopwatch = Stopwatch(own, 0)
-    local = player.begin(joined(answers).theta, *worker_keys(rules.seed, worker, life + int(answers[0].version)))
+    local = player.begin(joined(answers).theta, *keys_of(rules.seed, worker, life, answers[0]))
     if layout.normal:  # a replaced worker goes on with what its place has seen
         seen: Any = np.array(answers[0].normal[worker])
         local = local._replace(normal=seen)
@@ -117,7 +116,7 @@ def send_trajectories(worker: int, life: int, sampler: Sampler, terms: Terms, se
     ray = imported()
     own = Board(terms.layout._replace(workers=1, params=0, opt=0, target=0))
     stopwatch, sent = Stopwatch(own, 0), None
-    local = sampler.begin(answer.theta, *worker_keys(terms.rules.seed, worker, life + int(answer.version)))
+    local = sampler.begin(answer.theta, *keys_of(terms.rules.seed, worker, life, answer))
     while not answer.stop:
         version = answer.version
         local, sample = sampler.play(answer.theta, local)
@@ -130,6 +129,11 @@ def send_trajectories(worker: int, life: int, sampler: Sampler, terms: Terms, se
         sent = server.push.remote(worker, version, sample, seconds)
         own.updates[0] += 1
         own.lived[0] += 1
+
+
+def keys_of(seed: int, worker: int, life: int, answer: Answer) -> tuple[Any, Any]:
+    """Those of :func:`worker_keys`; a resumed run, which begins with steps behind it, has others than the first one."""
+    return worker_keys(seed, worker, life + int(answer.rows))
 
 
 def joined(answers: list[Answer]) -> Answer:

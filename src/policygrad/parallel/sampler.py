@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from policygrad.collect.host import leaves_of
 from policygrad.learn.learner import Learner
-from policygrad.parallel.player import moments
+from policygrad.parallel.player import moments, sums
 from policygrad.random import standard, unrolled
 from policygrad.types import Finished, Trajectory
 
@@ -58,10 +58,11 @@ def make_sampler(learner: Learner, collector: Any, *, clip_reward: bool = False)
         collected, trajectory, finished = collector.collect(model(theta), collected, collect_key)
         if clip_reward:
             trajectory = trajectory._replace(reward=jnp.sign(trajectory.reward))
-        return (collected, standard(key)), Sample(trajectory, *sums(trajectory, finished))
+        return (collected, standard(key)), sample_of(trajectory, finished)
 
     compiled = jax.jit(window)
-    leaves, split, summary = jax.jit(lambda theta: leaves_of(model(theta))), jax.jit(jax.random.split), jax.jit(sums)
+    leaves, split = jax.jit(lambda theta: leaves_of(model(theta))), jax.jit(jax.random.split)
+    summed = jax.jit(sample_of)
 
     def play(theta: Any, local: Any) -> tuple[Any, Sample]:
         if collector.pure:
@@ -70,13 +71,10 @@ def make_sampler(learner: Learner, collector: Any, *, clip_reward: bool = False)
         collected, key = local
         key, collect_key = split(key)
         collected, trajectory, finished = collector.play(leaves(theta), collected, collect_key)
-        sample = Sample(trajectory, *summary(trajectory, finished))
-        return (collected, key), jax.tree.map(np.asarray, sample)
+        return (collected, key), jax.tree.map(np.asarray, summed(trajectory, finished))
 
     return Sampler(jax.jit(begin) if collector.pure else begin, play)
 
 
-def sums(trajectory: Trajectory, finished: Finished) -> tuple[Float[Array, "3"], Float[Array, "F"]]:
-    """``(episodes, seen)``"""
-    total = [jnp.sum(jnp.where(finished.done, x, 0.0)) for x in (finished.ret, finished.length, 1.0)]
-    return jnp.stack(total), moments(trajectory)
+def sample_of(trajectory: Trajectory, finished: Finished) -> Sample:
+    return Sample(trajectory, sums(finished), moments(trajectory))

@@ -18,15 +18,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from policygrad.learn.learner import Learner, LearnerState
-from policygrad.parallel.board import Board, Layout
+from policygrad.parallel.board import COUNTED, Board, Layout
 from policygrad.parallel.hogwild import NotFinite, Rules, count, entropy_coefficient
 from policygrad.parallel.player import Player, Window
 from policygrad.parallel.sampler import Sample, Sampler
 from policygrad.types import Trajectory
 
 MODES = ("gradients", "trajectories")
-COUNTED = ("steps", "updates", "staleness", "seconds", "episodes", "metrics", "seen")
-"""The fields of a board that only grow."""
 
 
 class Terms(NamedTuple):

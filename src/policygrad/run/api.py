@@ -452,7 +452,7 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
     inner = synchronous(recipe, env, model, groups)
     if recipe.workers == 0:
         return inner
-    evaluate = inner.evaluate if isinstance(inner, HostProgram) else loop.pure_evaluation(inner)
+    evaluate = loop.make_evaluation(inner)
     if recipe.engine == "ray":
         from policygrad.run.ray_workers import make_ray_program  # late: most runs have no workers
 

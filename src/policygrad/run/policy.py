@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from policygrad.envs.core import autoreset
 from policygrad.envs.memory import remember, with_last
+from policygrad.envs.worker import reason
 from policygrad.models.actor_critic import initial_carry
 from policygrad.run.recipes import RecipeError
 from policygrad.spaces import MASK_KEY, flat, from_env, parts, per_part, to_bounds, to_env, unmasked, zeros
@@ -288,10 +289,8 @@ def check_model(model: Any, obs: Any, action_space: spaces.Space) -> None:
     except RecipeError:
         raise
     except Exception as error:
-        said = next(iter(str(error).splitlines()), "no message")
         raise RecipeError(
-            f"the model cannot be called with an observation of shape {jax.tree.map(jnp.shape, obs)}: "
-            f"{type(error).__name__}: {said}"
+            f"the model cannot be called with an observation of shape {jax.tree.map(jnp.shape, obs)}: {reason(error)}"
         ) from error
 
 

@@ -256,7 +256,7 @@ class Recipe:
     @property
     def wrappers(self) -> tuple[str, ...]:
         """``wrapper``, one by one."""
-        return tuple(part.strip() for part in self.wrapper.split(",") if part.strip())
+        return read_names(self.wrapper)
 
     @property
     def remembers(self) -> bool:
@@ -340,6 +340,11 @@ def read_numbers(text: str, element: type) -> tuple[Any, ...]:
         return ()
     parts = text.replace("-", ",").split(",") if element is int else text.split(",")
     return tuple(element(part) for part in parts)
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """``a:B, c:D`` as names, one by one."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def read_options(text: str) -> dict[str, Any]:

@@ -194,10 +194,8 @@ def play_and_learn(
         while not run.finished:
             before = run.env_steps
             mark = next_mark(int(before.min()), log_every, eval_every, recipe.total_timesteps)
-            try:
+            with keeping(run):
                 state, stats = advance(run.state, jnp.int32(mark))
-            except WorkerError as error:
-                raise WorkerError(f"{error}; {kept_words(run)}") from None
             row: dict[str, Any] = {name: x.reshape(seeds) for name, x in means(stats).items()}
             check_finite(run, state)
             run.state = state
@@ -208,7 +206,8 @@ def play_and_learn(
             run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
             due = eval_every and (run.finished or crossed(before, run.env_steps, eval_every))
             if due:
-                row["eval/mean_reward"] = evaluate(run.state)
+                with keeping(run):
+                    row["eval/mean_reward"] = evaluate(run.state)
                 if run.best.offer(run.state.learner.params, row["eval/mean_reward"], run.env_steps):
                     run.save_best()
                 run.finished = run.finished or reached_stop(run)
@@ -258,13 +257,17 @@ def film_now(run: Fit) -> None:
     film(policy, recipe, out, episodes=1, seed=recipe.seed, deterministic=True)
 
 
-def kept_words(run: Fit) -> str:
-    """Save what the other workers have learned, and say where."""
-    assert isinstance(run.program, AsyncProgram)
-    run.state, _ = run.program.look(run.state)
-    run.save()
-    steps = f"stopped at {int(run.env_steps.min()):,} steps"
-    return steps if run.directory is None else f"{steps}, saved in {run.directory.path}: --resume goes on"
+@contextmanager
+def keeping(run: Fit) -> Iterator[None]:
+    """Where a worker's fault ends a run inside: save what the others have learned, and say where."""
+    try:
+        yield
+    except WorkerError as error:
+        assert isinstance(run.program, AsyncProgram)
+        run.state, _ = run.program.look(run.state)
+        run.save()
+        kept = "" if run.directory is None else f", saved in {run.directory.path}: --resume goes on"
+        raise WorkerError(f"{error}; stopped at {int(run.env_steps.min()):,} steps{kept}") from None
 
 
 def crossed(before: np.ndarray, after: np.ndarray, every: int) -> bool:
@@ -320,11 +323,6 @@ def make_evaluation(program: AnyProgram) -> Callable[[RunState], np.ndarray]:
     steps so far."""
     if not isinstance(program, Program):
         return program.evaluate
-    return pure_evaluation(program)
-
-
-def pure_evaluation(program: Program) -> Callable[[RunState], np.ndarray]:
-    """:func:`make_evaluation` in a pure world."""
     recipe = program.recipe
 
     def one(learner: Any, key: Any, steps: Any) -> Any:

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array
 
 from policygrad.collect.host import Clock
+from policygrad.envs.worker import first_line
 from policygrad.learn.learner import Learner
-from policygrad.parallel.board import GOAL, RENEWED, SHARES, STEPS_BEFORE, UPDATES_BEFORE, Board
+from policygrad.parallel.board import COUNTED, GOAL, RENEWED, SHARES, STEPS_BEFORE, UPDATES_BEFORE, Board
 from policygrad.parallel.hogwild import Crew, Rules, entropy_coefficient
 from policygrad.parallel.player import Player, make_player
 from policygrad.run.build import worker_parts
@@ -27,7 +28,6 @@ from policygrad.run.recipes import Recipe, RecipeError
 
 LOOK = 0.002
 """Seconds between two looks at the workers' counters."""
-COUNTED = ("steps", "updates", "staleness", "seconds", "episodes", "metrics", "seen")
 
 
 @dataclass
@@ -149,11 +149,11 @@ class AsyncProgram:
         """The whole run in a line: where the workers' time went, how stale gradients were, who was replaced."""
         spent, bins, updates = self.board.seconds.sum(axis=0), self.staleness(), self.board.updates.sum()
         shares = [f"{name} {spent[i] / spent.sum():.0%}" for i, name in enumerate(SHARES) if spent[i] > 0]
-        total = max(1, bins.sum())
-        late = int(np.searchsorted(np.cumsum(bins), 0.95 * total))
-        stale = f"staleness {bins @ np.arange(len(bins)) / total:.1f} (95 % at most {late})"
+        stale, late = mean_and_p95(bins)
         replaced = [f"{sum(self.crew.replaced)} replaced"] if any(self.crew.replaced) else []
-        return ", ".join([f"{updates:,} updates", *shares, stale, *replaced])
+        return ", ".join(
+            [f"{updates:,} updates", *shares, f"staleness {stale:.1f} (95 % at most {late:.0f})", *replaced]
+        )
 
     def report(self) -> dict[str, Any]:
         """Every worker by itself, for ``workers.json`` in the run's folder."""
@@ -264,9 +264,8 @@ def require_sendable(sent: Sent) -> None:
         try:
             pickle.dumps(getattr(sent, what))
         except Exception as error:
-            said = next(iter(str(error).splitlines()), "no message")
             raise RecipeError(
-                f"this {what} cannot be sent to a worker process ({said}): "
+                f"this {what} cannot be sent to a worker process ({first_line(error)}): "
                 f"define it with def or class at the top of a module, or set engine=threads"
             ) from None
 
@@ -285,19 +284,24 @@ def stats_of(since: dict[str, np.ndarray], names: tuple[str, ...]) -> Stats:
 
 def summary_of(since: dict[str, np.ndarray], seconds: float, replaced: int) -> dict[str, float]:
     """What a log row says about asynchrony."""
-    bins = since["staleness"].sum(axis=0)
-    total = max(1, bins.sum())
+    stale, late = mean_and_p95(since["staleness"].sum(axis=0))
     spent = since["seconds"].sum(axis=0)
     per_worker = since["updates"] / seconds
     row = {
-        "async/staleness_mean": float(bins @ np.arange(len(bins)) / total),
-        "async/staleness_p95": float(np.searchsorted(np.cumsum(bins), 0.95 * total)),
+        "async/staleness_mean": stale,
+        "async/staleness_p95": late,
         "async/updates_per_second": float(per_worker.sum()),
         "async/slowest_worker": float(per_worker.min() / max(per_worker.mean(), 1e-9)),
         "async/diversity": diversity(since["seen"]),
         "async/replaced": float(replaced),
     }
     return row | {f"time/share_{name}": float(spent[i] / max(spent.sum(), 1e-9)) for i, name in enumerate(SHARES)}
+
+
+def mean_and_p95(bins: np.ndarray) -> tuple[float, float]:
+    """Of a histogram of whole numbers from 0 on; zeros where it is empty."""
+    total = max(1, bins.sum())
+    return float(bins @ np.arange(len(bins)) / total), float(np.searchsorted(np.cumsum(bins), 0.95 * total))
 
 
 def diversity(seen: np.ndarray) -> float:
