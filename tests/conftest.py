@@ -1,9 +1,14 @@
-"""Shared by all tests: compiled programs are kept between sessions and between processes."""
+"""Shared by all tests: programs are compiled quickly, and kept between sessions and between processes."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"  # quicker to compile
+QUICK = ["--xla_backend_optimization_level=0"]
+if version("jaxlib").startswith("0.10."):  # XLA ends the process over a flag that it does not know
+    QUICK += ["--xla_cpu_use_fusion_emitters=false", "--xla_llvm_disable_expensive_passes=true"]
+    QUICK += ["--xla_cpu_parallel_codegen_split_count=1"]
+os.environ["XLA_FLAGS"] = " ".join([*QUICK, os.environ.get("XLA_FLAGS", "")])
 
 import jax
 from jaxtyping import install_import_hook
