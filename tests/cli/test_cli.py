@@ -1,9 +1,11 @@
 """The command line as a user meets it: help, typos, exit codes, signals, and what each verb prints."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -329,8 +331,21 @@ def test_the_changes_that_list_shows_can_be_typed(cli, tmp_path):
 
 
 def start(*argv):
+    """The command as a terminal starts it: with a process group of its own, which gets Ctrl-C."""
     command = [sys.executable, "-m", "policygrad", *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **pipes)
+
+
+def ctrl_c(child):
+    os.killpg(child.pid, signal.SIGINT)
+
+
+def group(child):
+    """Who is left of its process group."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [stat for pgid, stat in rows if int(pgid) == child.pid and not stat.startswith("Z")]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -345,6 +360,76 @@ def test_a_signal_saves_the_run(cli, tmp_path, signum):
     done = int(pg.load(path, checkpoint="last").env_steps.min())
     assert cli("train", "--resume", str(path), "--total-timesteps", str(done + 100), "--quiet")[0] == 0
     assert pg.load(path).env_steps.tolist() == [done + 100]
+
+
+HANGS = """
+import os, time
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+class Hangs(gymnasium.Env):
+    observation_space, action_space = spaces.Box(-1, 1, (1,), np.float32), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.np_random.random(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 300:
+            open(f"hangs-{os.getpid()}", "w").close()
+            time.sleep(60)
+        return self.np_random.random(1, np.float32), 0.0, False, False, {}
+"""
+
+
+def test_a_second_signal_ends_everything_at_once(tmp_path, monkeypatch):
+    """Both workers hang in their environments, and would be waited for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hangs.py").write_text(HANGS)
+    how = ("--algo", "a3c", "--n-envs", "1", "--net", "4", "--eval-every", "0", "--no-tensorboard")
+    child = start("train", "hangs.py:Hangs", *how, "--path", "run", "--total-timesteps", "100_000")
+    while len(list(tmp_path.glob("hangs-*"))) < 2:
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.05)
+    ctrl_c(child)
+    time.sleep(0.3)
+    assert len(group(child)) > 2
+    ctrl_c(child)
+    began = time.monotonic()
+    err = child.communicate(timeout=30)[1]
+    assert time.monotonic() - began < 4 and child.returncode == 130
+    said = [line for line in err.splitlines() if line and "steps/s" not in line]
+    assert said == ["policygrad: stopped at once; what was saved before stands"]
+    while group(child):
+        assert time.monotonic() - began < 10, "a worker was left behind"
+
+
+def test_a_second_signal_leaves_the_last_checkpoint_whole(tmp_path):
+    """It comes at any time after the first: while that saves, cleans up, or says goodbye."""
+    how = ("--eval-every", "0", "--total-timesteps", "100_000_000", "--path", str(tmp_path / "run"))
+    child = start("train", "chain", *TINY, *how)
+    assert "steps/s" in child.stderr.readline()
+    ctrl_c(child)
+    while child.poll() is None and not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists():
+        time.sleep(0.001)
+    ctrl_c(child)
+    err = child.communicate(timeout=30)[1]
+    assert child.returncode == 130 and "Traceback" not in err and err.count("policygrad: stopped") == 1
+    assert pg.load(tmp_path / "run", checkpoint="last").env_steps.min() >= 100
+
+
+def test_ctrl_c_spares_the_processes_of_environments(tmp_path):
+    """A terminal sends it to all of them; the run is saved as ever."""
+    how = ("--vectorization", "async", "--eval-every", "0", "--total-timesteps", "100_000_000")
+    child = start("train", "gym:CartPole-v1", *TINY, *how, "--n-envs", "2", "--path", str(tmp_path / "run"))
+    assert "steps/s" in child.stderr.readline()
+    ctrl_c(child)
+    err = child.communicate(timeout=30)[1]
+    assert child.returncode == 130 and "; saved in " in err and "Traceback" not in err
+    assert pg.load(tmp_path / "run", checkpoint="last").env_steps.min() > 0
 
 
 def test_a_signal_before_the_start_leaves_nothing(tmp_path):

@@ -179,7 +179,7 @@ def test_a_run_that_ends_by_a_workers_fault_keeps_what_the_others_learned(tmp_pa
             raise WorkerError("worker 1 failed: on purpose")
 
     monkeypatch.setattr("policygrad.parallel.hogwild.Crew.check", check)
-    with pytest.raises(WorkerError, match=r"worker 1 failed: on purpose; stopped at \d+ steps, saved in .*--resume"):
+    with pytest.raises(WorkerError, match=r"worker 1 failed: on purpose; stopped at [\d,]+ steps, saved in .*--resume"):
         pg.train("CartPole-v1", "a3c", path=tmp_path / "run", tensorboard=False, **TINY)
     monkeypatch.undo()
     assert pg.load(tmp_path / "run", checkpoint="last").env_steps.min() >= 80

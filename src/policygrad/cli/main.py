@@ -29,7 +29,7 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name), and return the exit code."""
     try:
-        with stoppable():
+        with stoppable(last=argv is None):
             code = dispatch(list(sys.argv[1:] if argv is None else argv))
             sys.stdout.flush()
             return code

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM end a command cleanly: no traceback, nothing half-written."""
+"""Ctrl-C and SIGTERM end a command cleanly: no traceback, nothing half-written. The second one ends it at once."""
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AT_ONCE = "stopped at once; what was saved before stands"
+TRACKER = "ignore:resource_tracker:UserWarning"
+"""Python's process that removes what others leave behind says so: here that is its task."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,34 +24,89 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Both signals go to ``handler`` inside. Only the main thread may say so; elsewhere nothing changes."""
+def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iterator[None]:
+    """Both signals go to ``handler`` inside. Only the main thread may say so; elsewhere nothing changes.
+
+    Args:
+        last: the process ends after a signal, and its last moments are left in peace.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = {signum: signal.signal(signum, handler) for signum in SIGNALS}
+    old: dict[int, Any] = {signum: signal.signal(signum, handler) for signum in SIGNALS}
     try:
         yield
+    except KeyboardInterrupt:
+        old = dict.fromkeys(SIGNALS, signal.SIG_IGN) if last else old
+        raise
     finally:
         for signum, before in old.items():
             signal.signal(signum, before)
 
 
-def stoppable() -> Any:
-    """Inside, a signal raises :class:`Stopped`, so that everything unwinds and cleans up."""
+@contextmanager
+def stoppable(*, last: bool = False) -> Iterator[None]:
+    """Inside, a signal raises :class:`Stopped`, so that everything unwinds and cleans up; a second one ends the process.
+
+    Args:
+        last: see :func:`handling`.
+    """
 
     def stop(signum: int, frame: Any) -> None:
         raise Stopped(signum)
 
-    return handling(stop)
+    with second_time_at_once(), handling(stop, last=last):
+        yield
+
+
+@contextmanager
+def second_time_at_once() -> Iterator[None]:
+    """Inside, the second signal ends the process, whatever that is doing: compiling, saving, cleaning up.
+
+    Handlers in Python wait for the main thread, which may be in XLA for seconds. Python tells a socket at once, and a
+    thread listens there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    os.environ.setdefault("PYTHONWARNINGS", TRACKER)
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    listener = threading.Thread(target=listen, args=(ear,), daemon=True)
+    listener.start()
+    before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        mouth.close()
+        listener.join()  # it has heard everything that was said
+        ear.close()
+
+
+def listen(ear: socket.socket) -> None:
+    """Every signal is a byte; the second one of ours ends the process."""
+    heard = 0
+    while said := ear.recv(1):
+        heard += said[0] in SIGNALS
+        if heard == 2:
+            leave(said[0], AT_ONCE)
+
+
+def leave(signum: int, words: str) -> None:
+    """End this process now, and those that it started; nothing unwinds."""
+    os.write(2, f"\npolicygrad: {words}\n".encode())
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            child.kill()
+    os._exit(128 + signum)
 
 
 def importing() -> Any:
     """Inside, a signal ends the process at once: an exception in the middle of an import would be half-caught there."""
 
-    def leave(signum: int, frame: Any) -> None:
-        print("\npolicygrad: stopped", file=sys.stderr, flush=True)
+    def end(signum: int, frame: Any) -> None:
         sys.stdout.flush()
-        os._exit(128 + signum)
+        leave(signum, "stopped")
 
-    return handling(leave)
+    return handling(end)

@@ -2,6 +2,7 @@
 
 import copy
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from gymnasium.wrappers import TimeLimit
 from policygrad.envs.own import call_own
 from policygrad.envs.stateful import HostError
 from policygrad.envs.vector import VectorHost
-from policygrad.envs.worker import make_watched, reason, spec_of
+from policygrad.envs.worker import make_watched, reason, spec_of, undisturbed
 
 VECTORIZATIONS = ("auto", "sync", "async", "vector")
 TIMEOUT = 300.0
@@ -207,7 +208,8 @@ class Processes(AsyncVectorEnv):
     def __init__(self, makers: Sequence[Callable[[], Any]], timeout: float) -> None:
         self.timeout, self.processes, self.parent_pipes = timeout, [], []
         with self.guarded("while it was made"):
-            super().__init__(makers, context=start_method(), autoreset_mode=AutoresetMode.SAME_STEP)
+            deaf = [partial(undisturbed, os.getpid(), maker) for maker in makers]
+            super().__init__(deaf, context=start_method(), autoreset_mode=AutoresetMode.SAME_STEP)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict]:
         with self.guarded("in reset"):

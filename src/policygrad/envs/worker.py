@@ -1,6 +1,8 @@
 """One Gymnasium environment as it is stepped, in this process or in a worker's. Workers import this file: no JAX."""
 
+import os
 import re
+import signal
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -66,6 +68,14 @@ def wrapped(env: Any, wrapper: str | Callable) -> Any:
 def make_watched(index: int, *args: Any) -> "Watched":
     """:func:`make_one`, watched under its index."""
     return Watched(make_one(*args), index)
+
+
+def undisturbed(main: int, maker: Callable[[], Any]) -> Any:
+    """What ``maker`` makes. In a process other than ``main`` Ctrl-C is ignored from then on: a terminal sends it to every
+    process, and the main one decides."""
+    if os.getpid() != main:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return maker()
 
 
 def of_id(name: str, kwargs: dict[str, Any]) -> Any:

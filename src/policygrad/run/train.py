@@ -349,7 +349,7 @@ class Stop:
 def interruptible() -> Iterator[Stop]:
     """Inside, Ctrl-C and a termination signal only leave a note, so that a mark is never left half done.
 
-    A second one raises at once.
+    A second one raises at once; the command line does not wait for that, and ends.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -358,7 +358,7 @@ def interruptible() -> Iterator[Stop]:
 
     def ask(signum: int, frame: Any) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt("stopped at once; what was saved before stands")
+            raise Interrupted("stopped at once; what was saved before stands", signum)
         stop.signum = signum
 
     old = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
