@@ -4,11 +4,17 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-QUICK = ["--xla_backend_optimization_level=0"]
-if version("jaxlib").startswith("0.10."):  # XLA ends the process over a flag that it does not know
-    QUICK += ["--xla_cpu_use_fusion_emitters=false", "--xla_llvm_disable_expensive_passes=true"]
-    QUICK += ["--xla_cpu_parallel_codegen_split_count=1"]
-os.environ["XLA_FLAGS"] = " ".join([*QUICK, os.environ.get("XLA_FLAGS", "")])
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        *(  # XLA ends the process over a flag that it does not know
+            ["--xla_cpu_use_fusion_emitters=false", "--xla_llvm_disable_expensive_passes=true"]
+            if version("jaxlib").startswith("0.10.")
+            else []
+        ),
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
 
 import jax
 from jaxtyping import install_import_hook

@@ -46,7 +46,7 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
 
 @contextmanager
 def stoppable(*, last: bool = False) -> Iterator[None]:
-    """Inside, a signal raises :class:`Stopped`, so that everything unwinds and cleans up; a second one ends the process.
+    """Inside, a signal raises :class:`Stopped`, so that everything unwinds and cleans up; a second ends the process.
 
     Args:
         last: see :func:`handling`.

@@ -71,8 +71,8 @@ def make_watched(index: int, *args: Any) -> "Watched":
 
 
 def undisturbed(main: int, maker: Callable[[], Any]) -> Any:
-    """What ``maker`` makes. In a process other than ``main`` Ctrl-C is ignored from then on: a terminal sends it to every
-    process, and the main one decides."""
+    """What ``maker`` makes. In a process other than ``main`` Ctrl-C is ignored from then on: a terminal sends it to all
+    processes, and the main one decides."""
     if os.getpid() != main:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return maker()
