@@ -21,26 +21,19 @@ def layout(workers):
 
 @dataclass
 class Fault:
-    """A player whose worker ``worker`` does ``what`` in its third window, in its first life only."""
+    """A player whose worker ``worker`` does, in the third window of each life, the next of ``what``."""
 
-    what: str = ""
+    what: tuple[str, ...] = ()
     worker: int = -1
-    flag: str = ""
-    """A file that says that it has happened."""
-    always: bool = False
+    folder: str = ""
+    """Holds a file for everything that was done."""
 
     def __call__(self, beat):
         mine = current_process().name.endswith(f"-{self.worker}")
         windows = iter(range(10**9))
 
         def play(theta, target, rows, ent_coef, local, clock=None):
-            t = next(windows)
-            finite = True
-            if mine and t == 2 and (self.always or not os.path.exists(self.flag)):
-                if self.flag:
-                    with open(self.flag, "w") as file:
-                        file.write("done")
-                finite = self.do()
+            finite = self.do() if mine and next(windows) == 2 else True
             grads = np.asarray(theta, np.float32)  # of ½‖θ‖²
             return local, Window(grads, ROWS, finite, np.zeros(3), np.zeros(1), np.zeros(3), np.zeros(0))
 
@@ -51,10 +44,14 @@ class Fault:
         return Player(layout(2), ("nothing",), None, None, begin, play, step, None)
 
     def do(self):
-        if self.what == "kill":
+        left = [what for what in self.what if not os.path.exists(os.path.join(self.folder, what))]
+        if not left:
+            return True
+        open(os.path.join(self.folder, left[0]), "w").close()
+        if left[0] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.what == "raise":
+        if left[0] == "raise":
             raise ZeroDivisionError("division by zero")
-        if self.what == "hang":
+        if left[0] == "hang":
             time.sleep(600)
-        return self.what != "nan"
+        return left[0] != "nan"
