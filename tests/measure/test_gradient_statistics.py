@@ -30,7 +30,8 @@ def test_intervals_cover(signal):
         estimates.append((st.squared_norm(k).value, st.total_variance(k).value))
         hits["norm"] += covers(st.squared_norm(k)[2:], signal**2)
         hits["variance"] += covers(st.total_variance(k)[2:], TRACE)
-        scale, snr = st.noise_scale(k), st.signal_to_noise(k)
+        scale = st.noise_scale(k)
+        snr = st.signal_to_noise(scale)
         hits["noise scale"] += covers((scale.low, scale.high), TRACE / signal**2 if signal else np.inf)
         hits["snr"] += covers((snr.low, snr.high), signal**2 / TRACE)
     norm, variance = np.array(estimates).T
@@ -75,10 +76,27 @@ def test_cosines_against_a_large_simulation():
     unit = many / np.linalg.norm(many, axis=1, keepdims=True)
     to_truth, among = unit[:, 0].mean(), (unit[::2] * unit[1::2]).sum(axis=1).mean()
     hits = np.zeros(2)
-    for _ in range(200):
-        pair, true = st.cosines(st.gram(vectors(rng, 400, signal)), size)
-        hits += covers(pair[2:], among), covers(true[2:], to_truth)
-    assert (hits / 200 >= 0.88).all() and (hits / 200 <= 1).all(), hits
+    for _ in range(300):
+        units = st.unit_means(vectors(rng, 400, signal), size)
+        true = st.cosine_to(units, st.Truth.of(vectors(rng, 300, signal)))
+        hits += covers(st.cosine_between(units)[2:], among), covers(true[2:], to_truth)
+    print(hits / 300)
+    assert (hits / 300 >= 0.92).all() and (hits / 300 <= 0.985).all(), hits
+
+
+def test_cosine_of_two_expectations():
+    """Two gradients of the same trajectories, 60 degrees apart in expectation; and the traces need no Gram matrix."""
+    rng, hits = np.random.default_rng(6), 0
+    turned = np.array([0.5, np.sqrt(0.75), 0, 0, 0])
+    for _ in range(300):
+        x = vectors(rng, 200, 1.0)
+        y = 2 * turned + 0.5 * (x - np.eye(5)[0]) + 0.3 * rng.normal(size=x.shape)
+        hits += covers(st.cosine_of_means(x, y)[2:], 0.5)
+    assert 0.92 <= hits / 300 <= 0.985, hits
+    direct, k = st.variance_of(x), st.gram(x)
+    assert direct.value == pytest.approx(st.total_variance(k).value)
+    assert direct.influence == pytest.approx(st.variance_influence(k))
+    assert np.isnan(st.cosine_of_means(vectors(rng, 50, 0.0), y[:50]).value)
 
 
 def test_what_cannot_be_told_says_so():

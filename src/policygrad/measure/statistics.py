@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.stats import chi2
+from scipy.stats import t as student
 
 Z = 1.959963984540054
 """Half-width of a 95 % interval, in standard errors."""
@@ -94,7 +96,7 @@ def squared_norm(k: Float[np.ndarray, "n n"]) -> Estimate:
         return Estimate(value, 0.0, value, value)
     square = trace_of_square(centred, trace)
     noise = np.sqrt(2 * square) / n
-    widest = float(np.linalg.eigvalsh(centred)[-1]) / (n - 1)
+    widest = largest_eigenvalue(centred) / (n - 1)
     along = max(float(rows.var(ddof=1)) - square / n, 0.0)  # g'Σg, as it is seen along x̄
     spread = (along + 2 * noise * widest) / (max(value, 0.0) + 2 * noise)
 
@@ -105,6 +107,10 @@ def squared_norm(k: Float[np.ndarray, "n n"]) -> Estimate:
 
     error = np.sqrt(noise**2 + 4 * max(value, 0.0) * spread / n)
     return Estimate(value, float(error), crossing(below, 0.975, error), crossing(below, 0.025, error))
+
+
+def largest_eigenvalue(k: Float[np.ndarray, "n n"]) -> float:
+    return float(eigh(k, eigvals_only=True, subset_by_index=[len(k) - 1, len(k) - 1])[0])
 
 
 def trace_of_square(centred: Float[np.ndarray, "n n"], trace: float) -> float:
@@ -165,6 +171,16 @@ def mean_squared_error(k: Float[np.ndarray, "n n"], bias: Float[np.ndarray, "n n
     return Linear(value, influence)
 
 
+def variance_of(x: Float[np.ndarray, "n d"]) -> "Linear":
+    """tr Σ of the vectors themselves: :func:`total_variance` where no Gram matrix is needed."""
+    x = np.asarray(x, np.float64)
+    n, mean = len(x), x.mean(axis=0)
+    squares, along = np.einsum("ij,ij->i", x, x), x @ mean
+    unbiased = (n * mean @ mean - squares.mean()) / (n - 1)  # U
+    rows = (n * along - squares) / (n - 1)
+    return Linear(float(squares.mean() - unbiased), squares - squares.mean() - 2 * (rows - rows.mean()))
+
+
 class Linear(NamedTuple):
     """An estimate with what each vector contributes to it: what ratios need to know which errors go together."""
 
@@ -183,16 +199,16 @@ def ratio(top: Linear, bottom: Linear) -> Ratio:
         (a − θb)² ≤ z²·(Var a − 2θ·Cov + θ²·Var b).
 
     It has the right coverage however small b is; where b cannot be told from zero the set has no end, and one that
-    cannot exclude anything is everything. Both ends are those of the set on θ ≥ 0 if a and b are positive quantities.
+    cannot exclude anything is everything. Both are positive quantities: what is below zero is left out.
     """
-    a, b, n = top.value, bottom.value, len(top.influence)
-    (va, cov), (_, vb) = np.cov(top.influence, bottom.influence, ddof=1) / n
+    a, b = top.value, bottom.value
+    (va, cov), (_, vb) = np.cov(top.influence, bottom.influence, ddof=1) / len(top.influence)
     qa, qb, qc = b * b - Z * Z * vb, a * b - Z * Z * cov, a * a - Z * Z * va  # qa·θ² − 2·qb·θ + qc ≤ 0
     root = qb * qb - qa * qc
     value = a / b if b > 0 else float("inf")
     if qa > 0:
         half = np.sqrt(max(root, 0.0))
-        return Ratio(value, float((qb - half) / qa), float((qb + half) / qa))
+        return Ratio(value, float(max((qb - half) / qa, 0.0)), float((qb + half) / qa))
     if root <= 0:
         return Ratio(value, float("-inf"), float("inf"))
     low = (qb - np.sqrt(root)) / qa, (qb + np.sqrt(root)) / qa
@@ -203,10 +219,14 @@ CLEAR = 0.2
 """Relative error of ‖g‖² below which it is normal enough for Fieller's set."""
 
 
-def noise_scale(k: Float[np.ndarray, "n n"]) -> Ratio:
+def noise_scale(k: Float[np.ndarray, "n n"], norm: Estimate | None = None) -> Ratio:
     """The critical batch size B = tr Σ / ‖g‖²: with N ≪ B gradients are noise, with N ≫ B more data are wasted.
-    McCandlish, Kaplan, Amodei et al. (2018), eq. 2.9, there "simple noise scale"."""
-    norm, variance = squared_norm(k), total_variance(k)
+    McCandlish, Kaplan, Amodei et al. (2018), eq. 2.9, there "simple noise scale".
+
+    Args:
+        norm: :func:`squared_norm` of k, if it is known already.
+    """
+    norm, variance = squared_norm(k) if norm is None else norm, total_variance(k)
     if norm.error < CLEAR * norm.value:
         return ratio(Linear(variance.value, variance_influence(k)), Linear(norm.value, norm_influence(k)))
     value = variance.value / norm.value if norm.value > 0 else float("inf")
@@ -215,12 +235,14 @@ def noise_scale(k: Float[np.ndarray, "n n"]) -> Ratio:
     return Ratio(value, low, high)
 
 
-def signal_to_noise(k: Float[np.ndarray, "n n"], batch: float = 1.0) -> Ratio:
-    """‖g‖² / (tr Σ / N) = N / B: squared length of what is meant over that of what disturbs it, for N vectors. Its
-    lower end is 0 where ‖g‖² cannot be told from zero."""
-    norm, variance, scale = squared_norm(k), total_variance(k), noise_scale(k)
-    low = batch / scale.high if np.isfinite(scale.high) else 0.0
-    return Ratio(batch * norm.value / variance.value, low, batch / scale.low if scale.low > 0 else float("inf"))
+def signal_to_noise(scale: Ratio, batch: float = 1.0) -> Ratio:
+    """‖g‖² / (tr Σ / N) = N / B for N vectors: squared length of what is meant over that of what disturbs it.
+
+    Args:
+        scale: B, from :func:`noise_scale`. Where ‖g‖² cannot be told from zero, nor can this.
+    """
+    invert = lambda x: batch / x if x > 0 else float("inf")  # noqa: E731
+    return Ratio(invert(scale.value), invert(scale.high), invert(scale.low))
 
 
 def worth(
@@ -234,27 +256,94 @@ def worth(
     return ratio(mean_squared_error(plain, None, batch), mean_squared_error(k, bias, batch))
 
 
-def cosines(k: Float[np.ndarray, "n n"], size: int) -> tuple[Estimate, Estimate]:
-    """``(between independent batches, to the true gradient)``: mean cosines of means over ``size`` vectors.
-
-    The vectors are cut into n // size batches. ⟨x̄_A, x̄_rest⟩ / ‖x̄_A‖, with the rest independent of A, estimates
-    E⟨ĝ, g⟩/‖ĝ‖ without bias; divided by ‖g‖ it is the cosine to the true gradient (NaN where ‖g‖² is not told from
-    zero). Errors are the jackknife's over batches. Ilyas et al. (2018).
+def unit_means(x: Float[np.ndarray, "n d"], size: int) -> Float[np.ndarray, "batches d"]:
+    """Means over ``size`` vectors, divided by their lengths.
 
     Raises:
-        ValueError: fewer than four batches.
+        ValueError: fewer than four of them.
     """
-    batches = len(k) // size
+    batches = len(x) // size
     require(batches, 4)
-    used = k[: batches * size, : batches * size]
-    coarse = used.reshape(batches, size, batches, size).mean(axis=(1, 3))
-    lengths = np.sqrt(np.diag(coarse))
-    scaled = off_diagonal(coarse / np.outer(lengths, lengths))
-    norm = squared_norm(k)
-    length = np.sqrt(norm.value) if norm.told_from_zero and norm.value > 0 else np.nan
-    toward = off_diagonal(coarse).sum(axis=1) / (batches - 1) / lengths
-    pairs = normal(unbiased_norm(scaled), standard_error(norm_influence(scaled)))
-    return pairs, normal(toward.mean() / length, np.std(toward, ddof=1) / np.sqrt(batches) / length)
+    means = np.asarray(x[: batches * size], np.float64).reshape(batches, size, -1).mean(axis=1)
+    return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-300)
+
+
+def cosine_between(units: Float[np.ndarray, "batches d"]) -> Estimate:
+    """Mean cosine between :func:`unit_means` of independent batches, with the jackknife's error over batches. Ilyas et
+    al. (2018), "A closer look at deep policy gradients"."""
+    n, total = len(units), units.sum(axis=0)
+    toward_others = (units @ total - 1) / (n - 1)
+    value = float(toward_others.mean())
+    if value < DEGENERATE:
+        return squared_norm(gram(units))  # E⟨u, u'⟩ = ‖E u‖²
+    return on_the_circle(value, standard_error(2 * toward_others) * (n - 1) / (n - 2), n)
+
+
+DEGENERATE = 0.3
+"""Cosines below this are too near zero for their estimates to be normal."""
+
+
+def on_the_circle(value: float, error: float, n: int) -> Estimate:
+    """The interval of a cosine between −1 and 1, by Fisher's (1915) z = artanh c; Student's t for n batches."""
+    half = float(student.ppf(0.975, n - 1))
+    inside = min(abs(value), 1 - 1e-9)
+    z, width = np.arctanh(np.copysign(inside, value)), half * error / (1 - inside**2)
+    return Estimate(value, error, float(np.tanh(z - width)), float(np.tanh(z + width)))
+
+
+class Truth(NamedTuple):
+    """The true gradient, as an independent sample knows it."""
+
+    vectors: Float[np.ndarray, "m d"]
+    norm: Estimate
+    """‖g‖²."""
+    influence: Float[np.ndarray, "m"]
+    """What each vector contributes to it."""
+
+    @classmethod
+    def of(cls, vectors: Float[np.ndarray, "m d"]) -> "Truth":
+        k = gram(vectors)
+        return cls(np.asarray(vectors, np.float64), squared_norm(k), norm_influence(k))
+
+
+def cosine_to(units: Float[np.ndarray, "batches d"], truth: Truth) -> Estimate:
+    """Mean cosine of :func:`unit_means` to the true gradient, whose own error is in the interval.
+
+    ⟨u_A, r̄⟩ is an unbiased estimate of E⟨u_A, g⟩, as r̄ is independent of u_A; divided by ‖g‖, from U, it is the cosine.
+    NaN where ‖g‖² cannot be told from zero.
+    """
+    if not truth.norm.told_from_zero or truth.norm.value <= 0:
+        return normal(np.nan, np.nan)
+    n, length = len(units), np.sqrt(truth.norm.value)
+    toward, through_truth = units @ truth.vectors.mean(axis=0), truth.vectors @ units.mean(axis=0)
+    top = float(toward.mean())
+    from_truth = standard_error(through_truth - top * (1 + truth.influence / (2 * truth.norm.value)))
+    error = np.hypot(standard_error(toward) * n / (n - 1), from_truth)
+    return on_the_circle(float(top / length), float(error / length), n)
+
+
+def cosine_of_means(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n d"]) -> Estimate:
+    """⟨E x, E y⟩/(‖E x‖·‖E y‖) of pairs from the same trajectories, by three U-statistics; NaN where a length cannot be
+    told from zero."""
+    a, b, c = gram(x), gram(y), gram(x, y)
+    lengths, products = unbiased_norm(a) * unbiased_norm(b), unbiased_norm(c)
+    if not (squared_norm(a).told_from_zero and squared_norm(b).told_from_zero and lengths > 0):
+        return normal(np.nan, np.nan)
+    value = products / np.sqrt(lengths)
+    influence = norm_influence(c) / np.sqrt(lengths) - value / 2 * (
+        norm_influence(a) / unbiased_norm(a) + norm_influence(b) / unbiased_norm(b)
+    )
+    return normal(value, standard_error(influence))
+
+
+def bootstrap(
+    statistic: Callable[[Float[np.ndarray, "n ..."]], float], x: Float[np.ndarray, "n ..."], *, seed: int = 0
+) -> Estimate:
+    """A statistic of n independent rows, with the percentile interval of 1,000 resamples."""
+    rng, n = np.random.default_rng(seed), len(x)
+    resampled = np.array([statistic(x[rng.integers(0, n, n)]) for _ in range(1000)])
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return Estimate(float(statistic(x)), float(resampled.std(ddof=1)), float(low), float(high))
 
 
 def needed(estimate: Estimate, n: int) -> float:

@@ -1,0 +1,328 @@
+"""The ladder under the microscope: every rung's noise, bias and worth on one frozen policy, from the same trajectories.
+
+For a rung's estimate ĝ_N of N trajectories, with g the gradient of the declared objective:
+
+    E‖ĝ_N − g‖² = tr Cov(ĝ_N) + ‖E ĝ_N − g‖²          mean squared error = variance + bias²
+    worth       = mean squared error of plain REINFORCE / that of the rung, both at N
+
+An unbiased rung that is worth 30 reaches with N trajectories what REINFORCE reaches with 30·N.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from policygrad.ladder.psi import Psi
+from policygrad.measure import statistics as st
+from policygrad.measure.gather import Collect, Gathered, explained_variance, gather
+from policygrad.measure.rungs import Rung, reference_rung, without_baseline
+from policygrad.measure.statistics import Estimate, Ratio
+
+FEWEST = 8
+"""Batches of a size that are needed for its point in a curve."""
+
+
+@dataclass(frozen=True)
+class BaselineTest:
+    """Whether a baseline helps: Var[x − y] < Var[x] if and only if 2·Cov[x, y] > Var[y], with x the gradient without it
+    and y what it takes away. All are traces, for one batch."""
+
+    covariance: float
+    """2·tr Cov[x, y]."""
+    variance: float
+    """tr Var[y]."""
+    gain: Estimate
+    """2·Cov − Var: what the baseline takes off the variance."""
+
+    @property
+    def verdict(self) -> str:
+        if not self.gain.told_from_zero:
+            return "cannot be told"
+        return "helps" if self.gain.value > 0 else "hurts"
+
+
+@dataclass(frozen=True)
+class AtBatch:
+    """One rung at one batch size."""
+
+    batch: int
+    snr: float
+    mse: float
+    cosine_between: Estimate
+    """Between gradients of independent batches."""
+    cosine_true: Estimate
+    """To the true gradient."""
+
+
+@dataclass(frozen=True)
+class RungReport:
+    """What was measured of one rung, at batch size N. Squared norms are in squared units of the gradient."""
+
+    name: str
+    choice: str
+    """Its Ψ, in words."""
+    unbiased: bool
+    """Proven, not measured."""
+    variance: Estimate
+    """tr Cov(ĝ_N)."""
+    norm: Estimate
+    """‖E ĝ_N‖²."""
+    bias: Estimate
+    """‖E ĝ_N − g‖², unbiased and never clipped; zero where that is proven."""
+    bias_needed: float | None
+    """So many trajectories would tell the bias from zero, if it is what it seems; None where it is told, or proven."""
+    mse: Estimate
+    snr: Ratio
+    """‖E ĝ‖² / tr Cov(ĝ_N)."""
+    noise_scale: Ratio
+    """Critical batch size in trajectories, at which variance and squared length are equal."""
+    cosine_between: Estimate
+    cosine_true: Estimate
+    worth: Ratio
+    effective: Estimate | None
+    """Effective sample size of the importance weights, as a share of the trajectories."""
+    baseline: BaselineTest | None
+    by_batch: tuple[AtBatch, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What dropping γ^t does: the γ-approximation's gradient beside the discounted objective's."""
+
+    cosine: Estimate
+    """Between their expectations."""
+    bias: Estimate
+    """Squared length of their difference."""
+    length: float
+    """Ratio of their lengths."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A policy's gradients, measured: what a report is made of."""
+
+    objective: str
+    gamma: float
+    batch: int
+    trajectories: int
+    reference_trajectories: int
+    """Of the independent sample that stands for the true gradient; 0 where it is exact."""
+    exact: bool
+    dimension: int
+    projected: int | None
+    true_norm: Estimate
+    """‖g‖²."""
+    ret: Estimate
+    length: float
+    truncated: float
+    """Share of the episodes that the time limit cut."""
+    explained: Estimate | None
+    """Explained variance of V; None without a critic."""
+    dropped: Dropped | None
+    rungs: dict[str, RungReport]
+    refused: dict[str, str]
+    """Rungs for which there is no exact method, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def measure_gradients(
+    collect: Collect,
+    model: Any,
+    rungs: Mapping[str, Rung],
+    *,
+    gamma: float,
+    objective: str,
+    trajectories: int = 4096,
+    reference_trajectories: int | None = None,
+    batch: int = 64,
+    critic: Any = None,
+    has_critic: bool = True,
+    collect_reference: Collect | None = None,
+    seed: int = 0,
+    tell: Callable[[str, int, int], None] = lambda what, done, n: None,
+) -> Measurement:
+    """Measure rungs on one frozen policy.
+
+    Args:
+        collect: plays ``batch`` whole episodes.
+        model: π, and V where ``critic`` is None.
+        rungs: of :func:`~policygrad.measure.rungs.make_rungs`; the first one is what the others are compared with.
+        trajectories: so many are played for the rungs, in whole batches.
+        reference_trajectories: so many more, independent, for the true gradient; None: as many.
+        collect_reference: plays the policy itself where ``collect`` plays another one (off-policy).
+        tell: ``(what, done, of)`` while playing.
+
+    Raises:
+        ValueError: too few trajectories, or nothing to measure.
+    """
+    off_policy = collect_reference is not None
+    reference = reference_rung(gamma, objective, has_critic)._replace(name=REFERENCE)
+    asked = dict(rungs) | {r.name: r for r in companions(rungs)}
+    if not off_policy:
+        asked[reference.name] = reference
+    if objective == "discounted" and gamma < 1 and not off_policy:
+        asked[DROPPED] = reference_rung(gamma, "approximation", has_critic)
+    options: dict[str, Any] = {"batch": batch, "gamma": gamma, "critic": critic}
+    gathered = gather(
+        collect, model, asked, trajectories=trajectories, seed=seed, **options,
+        tell=lambda n: tell("rungs", n, trajectories),
+    )  # fmt: skip
+    n_reference = trajectories if reference_trajectories is None else reference_trajectories
+    truth = gather(
+        collect_reference or collect, model, {"g": reference}, trajectories=n_reference, seed=seed + 1, **options,
+        tell=lambda n: tell("the true gradient", n, n_reference),
+    )  # fmt: skip
+    judge = Judge(gathered, st.Truth.of(truth.vectors["g"]), paired=not off_policy)
+    plain = next(iter(rungs))
+    episodes = gathered.episodes
+    return Measurement(
+        objective=objective,
+        gamma=gamma,
+        batch=batch,
+        trajectories=gathered.trajectories,
+        reference_trajectories=truth.trajectories,
+        exact=False,
+        dimension=gathered.dimension,
+        projected=gathered.projected,
+        true_norm=judge.truth.norm,
+        ret=st.normal(episodes.ret.mean(), st.standard_error(episodes.ret)),
+        length=float(episodes.length.mean()),
+        truncated=float(episodes.truncated.mean()),
+        explained=explained(episodes.sums) if has_critic else None,
+        dropped=dropped(gathered) if DROPPED in asked else None,
+        rungs={name: judge.rung(rung, plain) for name, rung in rungs.items()},
+        refused={},
+    )
+
+
+def companions(rungs: Mapping[str, Rung]) -> list[Rung]:
+    """For every rung with a baseline the same without it."""
+    return [without_baseline(rung) for rung in rungs.values() if rung.psi.baseline != "none"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Vectors to figures."""
+
+    gathered: Gathered
+    truth: st.Truth
+    paired: bool
+    """Biases are measured on differences of gradients of the same trajectories; otherwise against ``truth``."""
+
+    def rung(self, rung: Rung, plain: str) -> RungReport:
+        g = self.gathered
+        size = max(g.size, g.batch) if rung.couples else g.size
+        x = g.coarse(rung.name, size)
+        batch = g.batch / size  # N in units of vectors
+        k, difference = st.gram(x), None if rung.unbiased else self.difference(x, size)
+        norm, bias = st.squared_norm(k), EXACTLY_ZERO if difference is None else st.squared_norm(difference)
+        scale = st.noise_scale(k, norm)
+        mse = st.mean_squared_error(k, difference, batch)
+        curve = [self.at(x, size, n, k, difference, scale) for n in self.sizes(rung, x, size)]
+        here = next((at for at in curve if at.batch == g.batch), None) or self.at(
+            x, size, g.batch, k, difference, scale
+        )
+        return RungReport(
+            name=rung.name,
+            choice=in_words(rung),
+            unbiased=rung.unbiased,
+            variance=scaled(st.total_variance(k), 1 / batch),
+            norm=norm,
+            bias=bias,
+            bias_needed=None if rung.unbiased or bias.told_from_zero else st.needed(bias, len(x)) * size,
+            mse=mse.estimate,
+            snr=st.signal_to_noise(scale, batch),
+            noise_scale=Ratio(scale.value * size, scale.low * size, scale.high * size),
+            cosine_between=here.cosine_between,
+            cosine_true=here.cosine_true,
+            worth=st.worth(k, difference, st.gram(g.coarse(plain, size)), batch),
+            effective=effective(g.episodes.log_rho) if rung.psi.correction != "none" else None,
+            baseline=self.baseline(rung, x, size),
+            by_batch=tuple(curve),
+        )
+
+    def difference(self, x: Float[np.ndarray, "n p"], size: int) -> Float[np.ndarray, "n n"]:
+        """The Gram matrix of n independent differences to the true gradient."""
+        if self.paired:
+            return st.gram(x - self.gathered.coarse(REFERENCE, size))
+        n = min(len(x), len(self.truth.vectors))
+        return st.gram(x[:n] - self.truth.vectors[:n])
+
+    def sizes(self, rung: Rung, x: Float[np.ndarray, "n p"], size: int) -> list[int]:
+        """The batch sizes of a curve; a rung that couples a batch has only its own."""
+        return [self.gathered.batch] if rung.couples else [size << i for i in range(32) if len(x) >> i >= FEWEST]
+
+    def at(self, x: Any, size: int, batch: int, k: Any, difference: Any, scale: Ratio) -> AtBatch:
+        """One batch size. Cosines are unknown where vectors are coarser than that, or batches too few."""
+        n, whole = batch / size, batch // size
+        units = st.unit_means(x, whole) if whole == n and len(x) // whole >= 4 else None
+        return AtBatch(
+            batch=batch,
+            snr=st.signal_to_noise(scale, n).value,
+            mse=st.mean_squared_error(k, difference, n).value,
+            cosine_between=UNKNOWN if units is None else st.cosine_between(units),
+            cosine_true=UNKNOWN if units is None else st.cosine_to(units, self.truth),
+        )
+
+    def baseline(self, rung: Rung, x: Float[np.ndarray, "n p"], size: int) -> BaselineTest | None:
+        if rung.psi.baseline == "none":
+            return None
+        before = self.gathered.coarse(without_baseline(rung).name, size)
+        scale = size / self.gathered.batch
+        var_before, var_after, var_taken = (st.variance_of(v) for v in (before, x, before - x))
+        gain, taken = var_before.value - var_after.value, var_taken.value
+        error = st.standard_error(var_before.influence - var_after.influence)
+        return BaselineTest(
+            covariance=scale * (gain + taken), variance=scale * taken, gain=scaled(st.normal(gain, error), scale)
+        )
+
+
+REFERENCE, DROPPED = "the true gradient", "the true gradient without γ^t"
+"""Vectors that are gathered beside the rungs."""
+EXACTLY_ZERO = Estimate(0.0, 0.0, 0.0, 0.0)
+UNKNOWN = Estimate(np.nan, np.nan, np.nan, np.nan)
+
+
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(*(factor * x for x in estimate))
+
+
+def dropped(gathered: Gathered) -> Dropped:
+    """What dropping γ^t does to the expected gradient."""
+    kept, without = gathered.vectors[REFERENCE], gathered.vectors[DROPPED]
+    norms = [st.unbiased_norm(st.gram(x)) for x in (without, kept)]
+    length = float(np.sqrt(norms[0] / norms[1])) if min(norms) > 0 else float("nan")
+    return Dropped(st.cosine_of_means(kept, without), st.squared_norm(st.gram(without - kept)), length)
+
+
+def explained(sums: Float[np.ndarray, "n 5"]) -> Estimate:
+    """Explained variance of V with its interval over trajectories."""
+    return st.bootstrap(lambda x: float(explained_variance(x.sum(axis=0))), np.asarray(sums, np.float64))
+
+
+def effective(log_rho: Float[np.ndarray, "n"]) -> Estimate:
+    """(Σ w)²/(n Σ w²) with w = Π ρ_t: the share of the trajectories that the weights leave. Kong (1992)."""
+    w = np.exp(np.asarray(log_rho, np.float64) - np.max(log_rho))
+    return st.bootstrap(lambda w: float(w.sum() ** 2 / (len(w) * (w**2).sum())), w)
+
+
+def in_words(rung: Rung) -> str:
+    """A rung's Ψ in a line."""
+    p: Psi = rung.psi
+    number = {"n_step": f"(n={p.n})", "lambda_return": f"(λ={p.lam:g})", "vtrace": f"(λ={p.lam:g})"}.get(p.target, "")
+    parts = [p.target + number]
+    parts += [f"− {p.baseline}"] if p.baseline != "none" else []
+    parts += [f"× {p.correction}"] if p.correction != "none" else []
+    parts += ["standardized"] if p.standardize else []
+    parts += [f"γ={p.gamma:g}"] + (["γ^t"] if p.discounted else [])
+    parts += [f"windows of {rung.window}"] if rung.window else []
+    return " ".join(parts)
+
+
+__all__ = ["AtBatch", "BaselineTest", "Dropped", "Measurement", "RungReport", "measure_gradients"]
