@@ -12,7 +12,18 @@ from policygrad.parallel.hogwild import NotFinite, Rules, worker_keys
 from policygrad.parallel.player import Window, make_player
 from policygrad.parallel.ray import clipped, connect, keys_of
 from policygrad.parallel.sampler import make_sampler
-from policygrad.parallel.servers import Answer, Central, Shard, Start, Terms, cut_opt, edges, join_opt, opt_shapes
+from policygrad.parallel.servers import (
+    Answer,
+    Central,
+    Shard,
+    Start,
+    Terms,
+    Verdict,
+    cut_opt,
+    edges,
+    join_opt,
+    opt_shapes,
+)
 from policygrad.run.api import program_of
 from policygrad.run.ray_workers import Made, check_choices
 from policygrad.run.recipes import RecipeError, make_recipe
@@ -35,6 +46,12 @@ def terms_of(recipe, player, **changes):
 
 def window_of(rows):
     return Window(None, rows, True, np.zeros(3), 0.0, 0.0, 0.0)
+
+
+def pushed(shards, worker, version, parts):
+    """A window's gradient, as a worker sends it: the first shard decides, the others follow."""
+    verdict, answer = shards[0].push(worker, version, parts[0], (window_of(8), np.zeros(5)))
+    return [answer, *(shard.follow(part, 8, verdict) for shard, part in zip(shards[1:], parts[1:]))]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +80,7 @@ def test_three_shards_are_one_optimiser(changes):
         state = apply(state, unravel(jnp.asarray(grads)))
         state = learner.renew(state._replace(updates=state.updates + 1, rows=state.rows + 8))
         sent = clipped(grads, recipe.max_grad_norm)
-        cuts = edges(size, 3)
-        answers = [s.push(0, a.version, sent[i:j], 8) for s, a, (i, j) in zip(shards, answers, cuts)]
+        answers = pushed(shards, 0, answers[0].version, [sent[i:j] for i, j in edges(size, 3)])
     expected = player.start(state)
     theta, target = (np.concatenate([getattr(a, name) for a in answers]) for name in ("theta", "target"))
     opt = join_opt([shard.look()["opt"] for shard in shards], shapes, [j - i for i, j in edges(size, 3)])
@@ -78,11 +94,11 @@ def test_what_is_too_stale_is_dropped_and_counted():
     recipe, program, player, make = setting(optimizer="sgd")
     begun = player.start(program.init(jax.random.key(0)).learner)
     shard = Shard(make, terms_of(recipe, player, max_staleness=1), Start(**begun, updates=0, rows=0, counts={}))
-    grads, report = np.ones(player.layout.params, np.float32), (window_of(8), np.zeros(5))
+    grads = [np.ones(player.layout.params, np.float32)]
     for expected in (1, 2):  # both were computed with the first parameters; the second is one update late
-        assert shard.push(1, 0, grads, 8, report).version == expected
+        assert pushed([shard], 1, 0, grads)[0].version == expected
     before = shard.answer().theta
-    answer = shard.push(0, 0, grads, 8, report)
+    (answer,) = pushed([shard], 0, 0, grads)
     counts = shard.counts()
     assert answer.version == 2 and answer.rows == 16
     np.testing.assert_array_equal(answer.theta, before)
@@ -91,6 +107,49 @@ def test_what_is_too_stale_is_dropped_and_counted():
     assert not answer.stop
     shard.halt()
     assert shard.answer().stop
+
+
+def test_all_shards_follow_one_clock():
+    """Windows reach the second shard in another order: each has the learning rate that the first one gave it, and what
+    the first one dropped is dropped."""
+    recipe, program, player, make = setting(optimizer="sgd", max_grad_norm=None, lr_schedule="linear")
+    begun = player.start(program.init(jax.random.key(0)).learner)
+    half = player.layout.params // 2
+    terms = terms_of(recipe, player, shards=2, max_staleness=1)._replace(goal=3000)
+    first, second = (
+        Shard(make, terms, Start(begun["theta"][part], begun["target"], begun["opt"], 0, 0))
+        for part in (slice(half), slice(half, 2 * half))
+    )
+    grads = [np.full(half, 10.0**i, np.float32) for i in range(4)]
+    report = window_of(1000), np.zeros(5)
+    verdicts = [first.push(0, version, g, report)[0] for version, g in zip((0, 0, 0, 2), grads)]
+    assert verdicts == [Verdict(True, 0), Verdict(True, 1000), Verdict(False, 2000), Verdict(True, 2000)]
+    for i in (3, 0, 2, 1):
+        second.follow(grads[i], 1000, verdicts[i])
+    rates = recipe.learning_rate * (1 - np.array([0, 1000, 2000]) / recipe.total_timesteps)
+    for shard, before in ((first, begun["theta"][:half]), (second, begun["theta"][half : 2 * half])):
+        np.testing.assert_allclose(shard.answer().theta - before, -rates @ [1.0, 10.0, 1000.0], rtol=1e-4)
+    assert first.version == second.version == 3
+    assert first.push(0, 3, grads[0], report)[0] == Verdict(False, 3000), "the budget is spent"
+
+
+def test_nobody_is_taken_for_hung_while_the_learner_compiles(monkeypatch):
+    recipe, _, player, make = setting(optimizer="sgd")
+    size = player.layout.params
+    shard = Shard(make, terms_of(recipe, player), Start(np.zeros(size), np.zeros(0), np.zeros(0), 0, 0))
+    now = [100.0]
+    monkeypatch.setattr("policygrad.parallel.servers.time.monotonic", lambda: now[0])
+    for worker in range(2):
+        shard.hello(worker, 0, "here")
+    apply = shard.apply
+
+    def slowly(*args):
+        now[0] += 90
+        return apply(*args)
+
+    shard.apply, now[0] = slowly, 103.0
+    pushed([shard], 0, 0, [np.zeros(size, np.float32)])
+    assert shard.counts()["silent"].tolist() == [0, 3], "what came before it still counts"
 
 
 def test_the_learner_of_trajectories_is_the_synchronous_one():

@@ -101,11 +101,11 @@ def send_gradients(
         grads = clipped(window.grads, terms.max_grad_norm)
         report = window._replace(grads=None), own.seconds[0].copy()
         own.seconds[0] = 0
-        sent = [
-            server.push.remote(worker, answer.version, grads[first:end], int(window.rows), report if i == 0 else None)
-            for i, (server, answer, (first, end)) in enumerate(zip(servers, answers, cuts))
-        ]
-        answers = ray.get(sent)
+        parts = [grads[first:end] for first, end in cuts]
+        push = servers[0].push.options(num_returns=2)
+        verdict, answer = push.remote(worker, answers[0].version, parts[0], report)
+        others = [server.follow.remote(part, int(window.rows), verdict) for server, part in zip(servers[1:], parts[1:])]
+        answers = ray.get([answer, *others])
         stopwatch("applying")
         own.updates[0] += 1
         own.lived[0] += 1

@@ -6,7 +6,8 @@ when it arrives is dropped and counted, never queued.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ from policygrad.parallel.sampler import Sample, Sampler
 from policygrad.types import Trajectory
 
 MODES = ("gradients", "trajectories")
+LONG = 1.0
+"""Seconds of an update beyond which workers are not blamed for their silence."""
 
 
 class Terms(NamedTuple):
@@ -83,6 +86,14 @@ class Answer(NamedTuple):
     stop: bool
 
 
+class Verdict(NamedTuple):
+    """What the first server decided about a window: all shards follow its one clock."""
+
+    taken: bool
+    rows: int
+    """Environment steps learned from before it."""
+
+
 class Start(NamedTuple):
     """With what a server begins."""
 
@@ -124,6 +135,14 @@ class Server:
     def beat(self, worker: int) -> None:
         """A sign of life."""
         self.board.beat[worker] = time.monotonic()
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Nobody can be heard meanwhile. Where that takes long, as it does once to compile, it is no silence."""
+        began = time.monotonic()
+        yield
+        took = time.monotonic() - began
+        self.board.beat += took if took > LONG else 0.0
 
     def answer(self) -> Answer:
         theta, target, rows = self.parameters()
@@ -184,7 +203,8 @@ class Server:
 
 class Shard(Server):
     """A slice of the parameters with its own optimiser: it applies gradients in the order in which they arrive. Each of
-    several shards has its own order, as in Downpour SGD (Dean et al. 2012)."""
+    several shards has its own order, as in Downpour SGD (Dean et al. 2012). The first one decides which windows are
+    taken, and how far the learning rate has fallen for each; the others follow."""
 
     def __init__(self, make: Make, terms: Terms, start: Start) -> None:
         super().__init__(terms, start)
@@ -193,18 +213,27 @@ class Shard(Server):
         self.apply = jax.jit(lambda state, grads, rows: applied(learner, state, grads, rows))
 
     def push(
-        self, worker: int, version: int, grads: np.ndarray, rows: int, report: tuple[Window, np.ndarray] | None = None
-    ) -> Answer:
-        """A window's gradient at the parameters of ``version``; its global norm is clipped already.
+        self, worker: int, version: int, grads: np.ndarray, report: tuple[Window, np.ndarray]
+    ) -> tuple[Verdict, Answer]:
+        """A window's gradient at the parameters of ``version``, its global norm clipped already. For the first shard.
 
         Args:
-            report: the window without its gradient, and the worker's seconds: for the shard that keeps the counters.
+            report: the window without its gradient, and the worker's seconds.
         """
-        if self.takes(worker, version):
-            self.state = self.apply(self.state, Slice(jnp.asarray(grads)), rows)
+        rows = int(report[0].rows)
+        verdict = Verdict(self.takes(worker, version), int(self.state.rows))
+        answer = self.follow(grads, rows, verdict)
+        if verdict.taken:
+            self.book(worker, version, *report)
+        return verdict, answer
+
+    def follow(self, grads: np.ndarray, rows: int, verdict: Verdict) -> Answer:
+        """This slice of a window's gradient, as the first shard decided. For all others."""
+        if verdict.taken:
+            with self.learning():
+                now = self.state._replace(rows=jnp.int32(verdict.rows))
+                self.state = self.apply(now, Slice(jnp.asarray(grads)), rows)
             self.version += 1
-            if report is not None:
-                self.book(worker, version, *report)
         return self.answer()
 
 
@@ -229,7 +258,10 @@ class Central(Server):
         """
         if self.takes(worker, version):
             local = self.coefficients[worker], self.returns[worker]
-            state, metrics, rows, finite = self.learn(self.state, sample.trajectory, self.key, self.version, *local)
+            with self.learning():
+                state, metrics, rows, finite = jax.block_until_ready(
+                    self.learn(self.state, sample.trajectory, self.key, self.version, *local)
+                )
             if not finite:
                 raise NotFinite("a reward or a gradient was not finite")
             self.state, self.returns[worker] = state, state.ret
