@@ -135,9 +135,34 @@ def test_a_function_gets_its_options():
         GymnasiumEnv(Sized)
 
 
-def test_a_function_makes_one_environment():
-    with pytest.raises(ValueError, match="or give the vector environment itself"):
-        GymnasiumEnv(lambda: SyncVectorEnv([World]))
+def test_a_function_makes_one_environment_where_each_has_a_process():
+    with pytest.raises(
+        ValueError, match=r"The function made a SyncVectorEnv. Let it return one gymnasium.Env; a batch"
+    ):
+        GymnasiumEnv(lambda: SyncVectorEnv([World]), vectorization="async")
+
+
+def test_a_function_may_make_a_batch():
+    made = []
+
+    def batch(size=3):
+        made.append(SyncVectorEnv([World] * size))
+        return made[-1]
+
+    first = host.make(batch, 3)
+    assert first._vector is made[0] and first.num_envs == 3
+    assert host.make(batch, 8, training=False).num_envs == 3, "an evaluation takes what there is"
+    assert host.make(batch, 2, env_kwargs={"size": 2}).num_envs == 2 and len(made) == 3
+    first.close()
+    assert made[0].closed, "nobody else has it"
+    with pytest.raises(ValueError, match=r"makes 3 environments at once, not 4. Set n_envs=3, or leave it out"):
+        host.make(batch, 4)
+
+
+def test_a_function_is_called_once_for_each_environment():
+    made = []
+    env = host.make(lambda: made.append(World()) or made[-1], 2)
+    assert [one.unwrapped for one in env._vector.envs] == made
 
 
 def test_a_users_object_stays_open_and_is_free_again():

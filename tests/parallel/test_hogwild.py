@@ -1,6 +1,8 @@
 """What is applied is this window's gradient, added in place; a deterministic run is the synchronous one."""
 
+import json
 import threading
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -226,13 +228,24 @@ def test_statistics_are_shared_or_each_workers_own():
 
 
 def test_a_run_leaves_a_report_of_its_workers(tmp_path):
-    import json
-
-    run = pg.train("CartPole-v1", "a3c", path=tmp_path / "run", tensorboard=False, **{**TINY, "total_timesteps": 400})
-    report = json.loads((tmp_path / "run" / "workers.json").read_text())
+    options = {**TINY, "total_timesteps": 400, "lr_schedule": "constant"}
+    run = pg.train("CartPole-v1", "a3c", path=tmp_path / "run", tensorboard=False, **options)
+    (report,) = json.loads((tmp_path / "run" / "workers.json").read_text())
     assert sum(report["staleness"]) == sum(report["updates"]) == run.program.board.updates.sum()
     assert sum(report["steps"]) == run.env_steps[0] and len(report["shares"]) == 2
     assert all(0.99 < sum(shares.values()) < 1.01 for shares in report["shares"])
+    more = pg.resume(tmp_path / "run", total_timesteps=600, tensorboard=False)
+    first, second = json.loads((tmp_path / "run" / "workers.json").read_text())
+    assert first == report and first["steps_before"] == 0, "every start is kept"
+    assert second["steps_before"] == run.env_steps[0] and sum(second["steps"]) == more.env_steps[0] - run.env_steps[0]
+
+
+def test_a_recipe_says_how_often_a_worker_is_replaced():
+    recipe = make_recipe("a3c", "CartPole-v1", max_restarts=1, **TINY)
+    for engine in ("processes", "threads", "ray"):
+        assert program_of(replace(recipe, engine=engine), recipe.env, None).crew.rules.replacements == 1
+    with pytest.raises(pg.RecipeError, match="max_restarts does nothing here: it needs workers"):
+        make_recipe("a2c", "CartPole-v1", max_restarts=1)
 
 
 def test_workers_explore_differently():

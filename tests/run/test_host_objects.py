@@ -1,5 +1,8 @@
 """A user's own objects in training and in evaluation, evaluations without an end, and films."""
 
+import time
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -92,6 +95,51 @@ def test_a_batch_of_the_users_own_is_trained_on_and_evaluated(tmp_path):
     assert run.evaluate(episodes=2)[0].mean == pg.load(tmp_path / "run", env=batch).evaluate(episodes=2)[0].mean == 5
     with pytest.raises(pg.RecipeError, match=r"Batch cannot be evaluated during training, set eval_every=0"):
         pg.train(Batch(), "a2c", total_timesteps=40, out=None)
+
+
+def test_a_function_may_make_a_batch():
+    made = []
+
+    def batch():
+        made.append(SyncVectorEnv([Walk] * 3))
+        return made[-1]
+
+    options = TINY | {"eval_every": 15, "eval_episodes": 2}
+    run = pg.train(batch, "a2c", total_timesteps=30, n_steps=5, tensorboard=False, **options)
+    assert run.recipe.n_envs == 3 and run.best_reward == 5
+    assert len(made) == 2 and all(each.closed for each in made), "one is trained on, one is evaluated on"
+    with pytest.raises(ValueError, match="makes 3 environments at once, not 4"):
+        pg.train(batch, "a2c", n_envs=4, **TINY)
+
+
+class Hangs(Walk):
+    def step(self, action):
+        time.sleep(60)
+
+
+def test_an_environment_that_takes_too_long_ends_the_run():
+    options = dict(n_envs=1, total_timesteps=40, vectorization="async", env_timeout=1.5, tensorboard=False)
+    with pytest.raises(RuntimeError, match=r"environment 0 did not answer within 1.5 seconds in step.*\(env_timeout"):
+        pg.train(Hangs, "a2c", **options, **TINY)
+    with pytest.raises(pg.RecipeError, match="env_timeout does nothing here: it needs vectorization=async"):
+        make_recipe("a2c", "gym:CartPole-v1", env_timeout=1)
+
+
+def test_compiling_is_no_part_of_the_speed(monkeypatch):
+    run = api.begin(Blind, "a2c", total_timesteps=40, n_envs=2, n_steps=5, log_every=10, **TINY)
+    now, program = [0.0], run.program
+
+    def advance(state, steps, stop):
+        """Ten seconds, nine of which the first call compiles."""
+        before = program.clock.compiling
+        state, stats = program.advance(state, steps, stop)
+        program.clock.compiling = before + (9 if now[0] == 0 else 0)
+        now[0] += 10
+        return state, stats
+
+    monkeypatch.setattr("policygrad.run.train.time.monotonic", lambda: now[0])
+    run._fit.program = replace(program, advance=advance)
+    assert api.proceed(run, tensorboard=False).history["time/fps"].ravel().tolist() == [10, 1, 1, 1]
 
 
 def test_whoever_is_copied_is_told(capsys):

@@ -284,7 +284,7 @@ def test_a_callback_that_fails_loses_nothing(tmp_path):
 
 def test_a_resumed_run_keeps_its_recipe(tmp_path):
     pg.train(**WINDOWS, **WATCH, path=tmp_path / "run")
-    with pytest.raises(pg.RecipeError, match="gamma cannot change, only total_timesteps, stop_reward, workers can"):
+    with pytest.raises(pg.RecipeError, match="gamma cannot change, only total_timesteps, stop_reward, workers"):
         pg.resume(tmp_path / "run", gamma=0.5)
     longer = pg.resume(tmp_path / "run", total_timesteps=500, tensorboard=False)
     assert longer.env_steps.tolist() == [500]

@@ -39,7 +39,8 @@ GROUPS = {
 }
 """Titles of the option groups, in order."""
 
-BESIDE_RESUME = ("resume", "total_timesteps", "stop_reward", "workers", "no_tensorboard", "wandb", "quiet")
+MAY_CHANGE = ("total_timesteps", "stop_reward", "workers", "max_restarts", "env_timeout")
+BESIDE_RESUME = ("resume", *MAY_CHANGE, "no_tensorboard", "wandb", "quiet")
 """What may stand beside --resume: everything else is in the run's recipe."""
 
 
@@ -78,14 +79,15 @@ def resume(given: dict[str, Any]) -> int:
     refused = [name for name in given if name not in BESIDE_RESUME]
     if refused:
         shown = "ENV" if refused[0] == "env" else option_name(refused[0])
-        why = "a run keeps its recipe, and only --total-timesteps, --stop-reward and --workers may change"
+        may = ", ".join(map(option_name, MAY_CHANGE))
+        why = f"a run keeps its recipe, and only {may} may change"
         raise UsageError(f"{shown} cannot be given with --resume: {why}")
     say = teller(given)
     say(f"policygrad {__version__}: going on with {given['resume']}")
     spare_threads_of(given["resume"])
     with importing():
         from policygrad.run import api
-    run = api.reopen(given["resume"], **{name: given[name] for name in api.CHANGEABLE if name in given})
+    run = api.reopen(given["resume"], **{name: given[name] for name in MAY_CHANGE if name in given})
     if run.finished:
         say(f"{run.path} is finished, after {run.env_steps.min():,} steps: {how_to_go_on(run)}")
         return 0
@@ -188,7 +190,7 @@ def parser(preset: Preset) -> Parser:
     made = Parser(
         prog="policygrad train",
         usage="policygrad train [ENV] [--algo NAME] [options]\n"
-        "       policygrad train --resume RUN [--total-timesteps N] [--stop-reward X] [--workers N]",
+        "       policygrad train --resume RUN [--total-timesteps N] [--stop-reward X] [--workers N] ...",
         description="Train a policy. Defaults below are those of "
         f"{preset.recipe.algo}: {preset.summary} ({preset.citation}).",
         argument_default=argparse.SUPPRESS,

@@ -14,7 +14,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.wrappers import TimeLimit
 
-from policygrad.envs.own import call_own
+from policygrad.envs.own import Begun, call_own
 from policygrad.envs.stateful import HostError
 from policygrad.envs.vector import VectorHost
 from policygrad.envs.worker import make_watched, reason, spec_of, undisturbed
@@ -182,6 +182,8 @@ def name_of(env: Any) -> str:
         return f"gym:{env}"
     if isinstance(env, gymnasium.Env | VectorEnv):
         return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    if isinstance(env, Begun):
+        return name_of(env.function)
     if isinstance(env, partial):
         return str(env.args[0]) if env.func is call_own else name_of(env.func)
     return getattr(env, "__name__", type(env).__name__)
@@ -238,7 +240,7 @@ class Processes(AsyncVectorEnv):
             self.stop()
             raise HostError(
                 f"environment {listed(silent)} did not answer within {self.timeout:g} seconds {when}. "
-                "Look for what it waits for."
+                "Look for what it waits for, or give it more time (env_timeout of a run)."
             ) from error
         except (EOFError, OSError) as error:
             self.died(when, error)

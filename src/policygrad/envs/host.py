@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from policygrad.envs.own import HOST_PREFIX, call_own, is_own, own
+from policygrad.envs.own import HOST_PREFIX, Begun, call_own, is_own, own
 from policygrad.envs.stateful import HostEnv, HostError, HostStep, did_you_mean
 
 __all__ = ["HostEnv", "HostError", "HostStep", "did_you_mean", "is_gymnasium_object", "make", "make_single"]
@@ -36,8 +36,9 @@ def make(
 
     Args:
         env: an id (``LunarLander-v3``, ``gym:CartPole-v1``, ``module:Name-v0``, ``ALE/Breakout-v5``,
-            ``envpool:Pong-v5``), a class or function of the user's own (``file.py:Class``, or itself), a
-            ``gymnasium.Env``, a ``gymnasium.vector.VectorEnv``, or a :class:`HostEnv`.
+            ``envpool:Pong-v5``), a class or function of the user's own (``file.py:Class``, or itself; a function may
+            make a vector environment too), a ``gymnasium.Env``, a ``gymnasium.vector.VectorEnv``, or a
+            :class:`HostEnv`.
         training: for Atari, a lost life is an end; False: episodes are whole games (as they are with ``sync`` and
             ``async``).
         env_kwargs: options of the environment. More can be given by name.
@@ -76,6 +77,9 @@ def make(
     given = None if isinstance(env, str | type) or not is_gymnasium_object(env) else env
     if given is not None:
         env, num_envs = used_or_copied(env, num_envs, training)
+    elif is_function(env) and vectorization != "async":
+        env, options = partial(env, **options) if options else env, {}
+        env, num_envs = batch_or_function(env, num_envs, training)
     made = GymnasiumEnv(
         env,
         num_envs,
@@ -148,6 +152,39 @@ def maker_of(name: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 def id_of(given: str, name: str) -> str:
     """The name that the user gave, where that says more."""
     return name if is_own(name) or name.startswith("ALE/") else given
+
+
+# Functions
+
+
+def is_function(env: Any) -> bool:
+    """Whether it makes environments: no id, no class, no environment."""
+    return callable(env) and not isinstance(env, type) and not isinstance(env, HostEnv) and not is_gymnasium_object(env)
+
+
+def begun(function: Callable[[], Any]) -> Begun:
+    """The function, called once."""
+    from policygrad.envs.worker import of_function
+
+    return Begun(function, of_function(function, batch=True))
+
+
+def batch_or_function(function: Callable[[], Any], num_envs: int | None, training: bool) -> tuple[Any, int | None]:
+    """``(env, num_envs)``: the vector environment that the function makes, or the function that makes one environment.
+    An evaluation takes a batch of any size."""
+    from gymnasium.vector import VectorEnv
+
+    first = begun(function)
+    if not isinstance(first.made, VectorEnv):
+        return first, num_envs
+    made = first()
+    if training and num_envs not in (None, made.num_envs):
+        made.close()
+        raise ValueError(
+            f"The function makes {made.num_envs} environments at once, not {num_envs}. "
+            f"Set n_envs={made.num_envs}, or leave it out."
+        )
+    return made, None
 
 
 # Objects

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
@@ -51,6 +52,20 @@ def call_own(name: str, kwargs: dict[str, Any]) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise ValueError(f"{name} could not be made: {type(error).__name__}: {error}") from error
+
+
+class Begun:
+    """A function that has been called once: the next call gives what that made. Sent elsewhere, it is the function."""
+
+    def __init__(self, function: Callable[[], Any], made: Any) -> None:
+        self.function, self.made = function, made
+
+    def __call__(self) -> Any:
+        made, self.made = self.made, None
+        return self.function() if made is None else made
+
+    def __reduce__(self) -> tuple:
+        return Begun, (self.function, None)
 
 
 def import_own(home: str) -> ModuleType:

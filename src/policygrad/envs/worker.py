@@ -105,7 +105,8 @@ def spec_of(name: str) -> Any:
         raise ValueError(f"Gymnasium knows no environment {name!r}.{near}") from error
 
 
-def of_function(function: Callable[[], Any]) -> Any:
+def of_function(function: Callable[[], Any], batch: bool = False) -> Any:
+    """What the function makes: one environment, or, with ``batch``, a vector environment too."""
     try:
         made = function()
     except (ValueError, ImportError):
@@ -114,9 +115,11 @@ def of_function(function: Callable[[], Any]) -> Any:
         raise HostError(f"the environment could not be made: {reason(error)}. Run the function that makes it.") from (
             error
         )
-    if not isinstance(made, gymnasium.Env):
+    if not isinstance(made, gymnasium.Env) and not (batch and isinstance(made, gymnasium.vector.VectorEnv)):
         fix = "Let it return one gymnasium.Env"
-        fix += ", or give the vector environment itself." if isinstance(made, gymnasium.vector.VectorEnv) else "."
+        fix += (
+            "; a batch is for Python and vectorization=auto." if isinstance(made, gymnasium.vector.VectorEnv) else "."
+        )
         raise ValueError(f"The function made a {type(made).__name__}. {fix}")
     return made
 

@@ -27,12 +27,13 @@ from policygrad.run.progress import Progress
 from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
 from policygrad.run.record import RunDirectory, RunError
 from policygrad.run.statistics import summary
+from policygrad.run.workers import AsyncProgram
 from policygrad.storage.checkpoint import CheckpointError, read_meta, read_recipe
 
 AnyProgram = loop.AnyProgram
 MAX_HOST_ENVS = 64
 """Host environments that are evaluated side by side."""
-CHANGEABLE = ("total_timesteps", "stop_reward", "workers")
+CHANGEABLE = ("total_timesteps", "stop_reward", "workers", "max_restarts", "env_timeout")
 """What a resumed run may change: none can alter what was learned so far."""
 OF_BUILT_IN_MODELS = {item.name for item in fields(Recipe) if item.metadata["group"] == "model"} - {"remember"}
 """Options that a model of one's own ignores. ``remember`` is about the observations."""
@@ -193,7 +194,7 @@ def train(
 
     Args:
         env: an id; an object that follows :class:`policygrad.Env`; a Gymnasium environment or vector environment, or a
-            function that makes one.
+            function that makes one of them (``n_envs`` is then the vector environment's).
         algo: a preset's name (``policygrad list``), or a whole :class:`Recipe`.
         out: the folder in which ``<env>/<algo>-<n>/`` is made; None keeps the run in memory.
         path: exactly this folder instead; it must not exist.
@@ -230,8 +231,9 @@ def begin(
         options["policy"] = "own"
     if isinstance(env, str):
         registry.require_trainable(env)
-    elif isinstance(algo, str):
-        options |= size_of(env, options)
+    elif isinstance(algo, str) and "n_envs" not in options:
+        env, size = size_of(env, options)
+        options |= size
     if "wrapper" in options:
         options["wrapper"] = names_of(options["wrapper"])
     recipe = change(algo, env=name, **options) if isinstance(algo, Recipe) else make_recipe(algo, name, **options)
@@ -252,10 +254,14 @@ def begin(
     return Run(fit)
 
 
-def size_of(env: Any, options: dict[str, Any]) -> dict[str, int]:
-    """As many environments as the user's batch has, where nothing else is said."""
-    size = getattr(env, "num_envs", None)
-    return {} if size is None or "n_envs" in options or isinstance(env, type) else {"n_envs": size}
+def size_of(env: Any, options: dict[str, Any]) -> tuple[Any, dict[str, int]]:
+    """``(env, {"n_envs": as many as the user's batch has})``, where it is a batch. A function is called for that, and
+    what it made is used first."""
+    plain = options.get("vectorization") != "async" and "env_kwargs" not in options
+    if plain and host.is_function(env) and not registry.follows_env(env):
+        env = host.begun(env)
+    size = getattr(getattr(env, "made", env), "num_envs", None)
+    return env, {} if size is None or isinstance(env, type) else {"n_envs": size}
 
 
 def names_of(wrappers: Any) -> str:
@@ -311,12 +317,18 @@ def proceed(
                 loop.fit(fit, callback=both, tensorboard=tensorboard, wandb=wandb)
         finally:
             fit.program.close()
-            if fit.directory is not None and fit.directory.path.exists() and hasattr(fit.program, "report"):
-                (fit.directory.path / "workers.json").write_text(json.dumps(fit.program.report(), indent=1))
+            if fit.directory is not None and fit.directory.path.exists() and isinstance(fit.program, AsyncProgram):
+                add_report(fit.directory.path / "workers.json", fit.program.report())
     run._checkpoint = "best"
     if run.path is not None and any(np.isfinite(row.get("rollout/ep_rew_mean", np.nan)).any() for row in fit.history):
         run.plot()
     return run
+
+
+def add_report(path: Path, report: dict[str, Any]) -> None:
+    """One more start of a run in the list of its workers' reports."""
+    starts = json.loads(path.read_text()) if path.exists() else []
+    path.write_text(json.dumps([*starts, report], indent=1))
 
 
 def resume(
@@ -334,7 +346,8 @@ def resume(
     stopped; environments on the host begin new episodes, since no file can hold them.
 
     ``total_timesteps`` may be raised, and ``stop_reward`` changed (None: no such end), and so may the number of
-    asynchronous ``workers``: none of them can alter what was learned so far. Nothing else of the recipe may change.
+    asynchronous ``workers``, ``max_restarts`` and ``env_timeout``: none of them can alter what was learned so far.
+    Nothing else of the recipe may change.
     """
     run = reopen(path, env=env, model=model, **options)
     return proceed(run, callback=callback, tensorboard=tensorboard, wandb=wandb, progress=progress)

@@ -45,6 +45,7 @@ def host_maker(recipe: Recipe, env: Any) -> Callable[[int, bool], Any]:
         "wrappers": recipe.wrappers,
         "vectorization": recipe.vectorization,
         "max_episode_steps": recipe.max_episode_steps,
+        "timeout": recipe.env_timeout,
     }
     return lambda num_envs, training: host.make(env, num_envs, training=training, **options)
 

@@ -69,6 +69,11 @@ class HostProgram:
         """The shapes of every saved state."""
         return self.saved(jax.eval_shape(self.fresh, keys))
 
+    @property
+    def starting(self) -> float:
+        """Seconds of compiling so far."""
+        return self.clock.compiling
+
     def shares(self) -> dict[str, float]:
         """For a log row: the shares of the time since the last one."""
         return self.clock.shares()

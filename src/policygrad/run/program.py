@@ -66,6 +66,8 @@ class Program:
     """``key(s) -> state``."""
     advance: Callable[[RunState, Array], tuple[RunState, Stats]]
     """``(state, steps) -> state``: update until every seed has learned from at least ``steps`` environment steps."""
+    starting: float = 0.0
+    """Seconds of compiling that are known; here the first update compiles, and nobody can tell."""
 
     def model(self, state: RunState, seed: int = 0) -> Any:
         """The model of one seed, on one device."""

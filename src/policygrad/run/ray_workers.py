@@ -95,7 +95,8 @@ def make_ray_program(
     check_choices(recipe, mode, shards)
     make = Made(recipe, env, model)
     player = player_of(recipe, *parts(recipe, inner, None))
-    rules = Rules(recipe.seed, recipe.ent_coef, recipe.ent_spread, timeout=recipe.worker_timeout)
+    limits: dict[str, Any] = {"timeout": recipe.worker_timeout, "replacements": recipe.max_restarts}
+    rules = Rules(recipe.seed, recipe.ent_coef, recipe.ent_spread, **limits)
     terms = Terms(
         rules,
         player.layout,

@@ -139,6 +139,12 @@ class Recipe:
         "collecting",
         ("auto", "sync", "async"),
     )
+    env_timeout: float = option(
+        300.0,
+        "seconds that an environment in a process of its own may take for a step or a reset before the run ends",
+        "collecting",
+        low=1,
+    )
     clip_reward: bool = option(False, "learn from the rewards' signs; logs and evaluations keep them", "collecting")
 
     # many workers
@@ -163,6 +169,7 @@ class Recipe:
         1.0, "each worker draws its ent_coef between ent_coef / this and ent_coef · this", "workers", low=1
     )
     worker_timeout: float = option(30.0, "seconds without a sign of life until a worker is replaced", "workers", low=1)
+    max_restarts: int = option(3, "how often each worker is replaced before its fault ends the run", "workers", low=0)
     address: str = option("", "of a Ray cluster (auto, host:port); default: Ray on this machine alone", "workers")
     ray_mode: str = option(
         "gradients",
@@ -628,6 +635,7 @@ def get_preset(algo: str) -> Preset:
 USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "gradient_rows": (lambda r: r.per == "step" and r.policy in ("mlp", "own"), "per=step and a policy without memory"),
     "n_steps": (lambda r: r.collect == "window", "collect=window"),
+    "env_timeout": (lambda r: r.vectorization == "async", "vectorization=async"),
     "net": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
     "activation": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
     "cnn": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
@@ -651,7 +659,7 @@ USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "kl_coef": (lambda r: r.surrogate == "kl-penalty", "surrogate=kl-penalty"),
     **{
         name: (lambda r: r.workers > 0, "workers")
-        for name in ("engine", "deterministic", "shared_statistics", "ent_spread", "worker_timeout")
+        for name in ("engine", "deterministic", "shared_statistics", "ent_spread", "worker_timeout", "max_restarts")
     },
     **{
         name: (lambda r: r.workers > 0 and r.engine == "ray", "engine=ray")

@@ -190,6 +190,7 @@ def play_and_learn(
     if eval_every and not run.finished and isinstance(run.program, Program):
         beside = compile_beside(evaluate, run.state)
     saved, clock, done = time.monotonic(), time.monotonic(), int(run.env_steps.sum())
+    starting = run.program.starting
     try:
         while not run.finished:
             before = run.env_steps
@@ -200,8 +201,9 @@ def play_and_learn(
             check_finite(run, state)
             run.state = state
             now = time.monotonic()
-            row["time/fps"] = (int(run.env_steps.sum()) - done) / max(now - clock, 1e-9)
-            clock, done = now, int(run.env_steps.sum())
+            spent = now - clock - (run.program.starting - starting)  # compiling is no playing
+            row["time/fps"] = (int(run.env_steps.sum()) - done) / max(spent, 1e-9)
+            clock, done, starting = now, int(run.env_steps.sum()), run.program.starting
             row |= run.program.shares()
             run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
             due = eval_every and (run.finished or crossed(before, run.env_steps, eval_every))

@@ -41,6 +41,8 @@ class AsyncProgram:
     player: Player
     evaluate: Callable[[RunState], np.ndarray]
     groups: int = 1
+    starting: float = 0.0
+    """Seconds until the first worker had learned from its first window: imports, environments, compiling."""
     _before: dict[str, np.ndarray] = field(default_factory=dict)
     _log: dict[str, Any] = field(default_factory=dict)
     _clock: float = 0.0
@@ -87,6 +89,8 @@ class AsyncProgram:
             self.begin(state)
         self.board.control[GOAL] = int(steps) if self.recipe.deterministic else self.recipe.total_timesteps
         while self.board.total_steps() < int(steps) and not stop():
+            if not self.board.updates.any():
+                self.starting = time.monotonic() - self._clock
             self.crew.check()
             time.sleep(LOOK)
         if self.board.total_steps() >= self.recipe.total_timesteps or stop():
@@ -156,10 +160,11 @@ class AsyncProgram:
         )
 
     def report(self) -> dict[str, Any]:
-        """Every worker by itself, for ``workers.json`` in the run's folder."""
+        """Every worker by itself since this start, for ``workers.json`` in the run's folder."""
         board = self.board
         spent = board.seconds / np.maximum(board.seconds.sum(axis=1, keepdims=True), 1e-9)
         return {
+            "steps_before": int(board.control[STEPS_BEFORE]),
             "updates": board.updates.tolist(),
             "steps": board.steps.tolist(),
             "replaced": self.crew.replaced,
@@ -197,6 +202,7 @@ def make_async_program(
         recipe.target_every,
         recipe.target_tau,
         recipe.worker_timeout,
+        recipe.max_restarts,
     )
     build: Any = Sent(recipe, env, model)
     if threads:
