@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a command cleanly: no traceback, nothing half-written. The second one ends it at once."""
 
+import atexit
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
     """Both signals go to ``handler`` inside. Only the main thread may say so; elsewhere nothing changes.
 
     Args:
-        last: the process ends after a signal, and its last moments are left in peace.
+        last: the process ends after a signal; another one ends it at once, with nothing more to say.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,7 +38,7 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
     try:
         yield
     except KeyboardInterrupt:
-        old = dict.fromkeys(SIGNALS, signal.SIG_IGN) if last else old
+        old = dict.fromkeys(SIGNALS, lambda signum, frame: os._exit(128 + signum)) if last else old
         raise
     finally:
         for signum, before in old.items():
@@ -55,8 +56,16 @@ def stoppable(*, last: bool = False) -> Iterator[None]:
     def stop(signum: int, frame: Any) -> None:
         raise Stopped(signum)
 
+    if last:
+        atexit.register(ignore)  # the first to be registered, and so the last to be called
     with second_time_at_once(), handling(stop, last=last):
         yield
+
+
+def ignore() -> None:
+    """Python gives up its handlers before it is gone: a signal then would change the exit code."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 @contextmanager
