@@ -80,6 +80,10 @@ class Clock:
             self.compiling += now - since
         return now
 
+    def began(self, since: float) -> None:
+        """The first window is over: whatever of it is booked nowhere was compiling too."""
+        self.compiling = time.perf_counter() - since - sum(self.seconds.values())
+
     def shares(self) -> dict[str, float]:
         """The share of each since this was last asked, under the keys of a log row."""
         spent = {what: seconds - self._before[what] for what, seconds in self.seconds.items()}

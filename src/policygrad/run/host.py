@@ -112,6 +112,7 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
 
     def advance_one(collector: HostCollector, state: RunState, steps: int, stop: Callable[[], bool]) -> tuple:
         totals: Stats = {}
+        first = time.perf_counter() if clock.compiling == 0 else None
         if state.collector == ():
             key, begin_key, _ = split(state.key)
             state = state._replace(key=key, collector=collector.init(learner.model(state.learner), begin_key))
@@ -123,11 +124,14 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
             learned, leaves, keys, stats, finite = jax.block_until_ready(
                 learn(state.learner, trajectory, finished, learn_key, key)
             )
-            totals = add(totals, stats) if totals else stats
+            totals = add(totals or {name: np.zeros((), x.dtype) for name, x in stats.items()}, stats)
             first_bad: Any = state.first_bad if finite else np.asarray(state.env_steps)
             env_steps: Any = np.asarray(state.env_steps + trajectory.mask.sum(), np.int32)
             state = RunState(learned, collected, key, env_steps, first_bad)
             clock.add("learning", now)
+            if first is not None:
+                clock.began(first)
+                first = None
             if stop():
                 break
         return state, {name: np.asarray(x) for name, x in totals.items()}

@@ -45,6 +45,7 @@ class AsyncProgram:
     """Seconds until the first worker had learned from its first window: imports, environments, compiling."""
     _before: dict[str, np.ndarray] = field(default_factory=dict)
     _log: dict[str, Any] = field(default_factory=dict)
+    _looked: bool = False
     _clock: float = 0.0
 
     @property
@@ -95,7 +96,10 @@ class AsyncProgram:
             time.sleep(LOOK)
         if self.board.total_steps() >= self.recipe.total_timesteps or stop():
             self.crew.stop()
-        return self.look(state)
+        began, looked = time.monotonic(), self.look(state)
+        if not self._looked:  # the first look compiles here
+            self._looked, self.starting = True, self.starting + time.monotonic() - began
+        return looked
 
     def begin(self, state: RunState) -> None:
         """Put a state on the board, and start the workers."""
