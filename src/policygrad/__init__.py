@@ -15,6 +15,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "policygrad.run.api": ("Run", "evaluate", "load", "resume", "train"),
+    "policygrad.run.report": ("Report",),
+    "policygrad": ("measure",),
+    "policygrad.run.sweep": ("sweep",),
     "policygrad.run.policy": ("Policy",),
     "policygrad.run.recipes": ("PRESETS", "Recipe", "RecipeError", "make_recipe"),
     "policygrad.run.program": ("RunState", "make_program"),
@@ -39,6 +42,8 @@ __all__ = ["__version__", *_WHERE]
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'policygrad' has no attribute {name!r}")
+    if _WHERE[name] == __name__:
+        return importlib.import_module(f"{__name__}.{name}")
     return getattr(importlib.import_module(_WHERE[name]), name)
 
 

@@ -1,7 +1,9 @@
 """Packages whose names are imported when they are first used, so that a start is quick."""
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 
@@ -22,3 +24,15 @@ def attach(
         return getattr(importlib.import_module(where[name]), name)
 
     return get, lambda: sorted(where), list(where)
+
+
+def callable_package(name: str, home: str) -> None:
+    """Let a package be called: its name is also the name of a function, ``home`` (``module:function``), which may stand on
+    a higher floor and is imported when it is called."""
+
+    class Package(ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            module, _, function = home.partition(":")
+            return getattr(importlib.import_module(module), function)(*args, **kwargs)
+
+    sys.modules[name].__class__ = Package

@@ -21,12 +21,12 @@ def covers(interval, truth):
 
 @pytest.mark.parametrize("signal", [0.0, 0.05, 0.2, 0.5, 2.0])
 def test_intervals_cover(signal):
-    """600 data sets of 120 vectors: 95 % intervals hold the truth in 92 to 98 % of them (one error: 0.9 %)."""
-    rng, runs = np.random.default_rng(int(signal * 100) + 7), 600
+    """300 data sets of 80 vectors: 95 % intervals hold the truth in 92 to 98 % of them (one error: 1.3 %)."""
+    rng, runs = np.random.default_rng(int(signal * 100) + 7), 300
     hits = {"norm": 0, "variance": 0, "noise scale": 0, "snr": 0}
     estimates = []
     for _ in range(runs):
-        k = st.gram(vectors(rng, 120, signal))
+        k = st.gram(vectors(rng, 80, signal))
         estimates.append((st.squared_norm(k).value, st.total_variance(k).value))
         hits["norm"] += covers(st.squared_norm(k)[2:], signal**2)
         hits["variance"] += covers(st.total_variance(k)[2:], TRACE)
@@ -80,7 +80,7 @@ def test_cosines_against_a_large_simulation():
         units = st.unit_means(vectors(rng, 400, signal), size)
         true = st.cosine_to(units, st.Truth.of(vectors(rng, 300, signal)))
         hits += covers(st.cosine_between(units)[2:], among), covers(true[2:], to_truth)
-    print(hits / 300)
+
     assert (hits / 300 >= 0.92).all() and (hits / 300 <= 0.985).all(), hits
 
 

@@ -20,6 +20,8 @@ VERBS = {
     "eval": ("policygrad.cli.evaluate", "play whole episodes with a trained policy, greedy and sampled"),
     "plot": ("policygrad.cli.plot", "draw the learning curves of some runs"),
     "play": ("policygrad.cli.play", "watch a trained policy, in a window or as a GIF or MP4"),
+    "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),
+    "sweep": ("policygrad.cli.sweep", "train every γ with every λ, and draw the map"),
     "check": ("policygrad.cli.check", "play an environment for a while, and say what is wrong with it"),
     "list": ("policygrad.cli.list", "list the algorithms and environments, or describe one"),
 }
@@ -72,7 +74,7 @@ def module_of(verb: str) -> str:
 
 
 def top_parser() -> Parser:
-    lines = "\n".join(f"  {verb:<6} {summary}" for verb, (_, summary) in VERBS.items())
+    lines = "\n".join(f"  {verb:<8} {summary}" for verb, (_, summary) in VERBS.items())
     parser = Parser(
         prog="policygrad",
         usage="policygrad COMMAND ...",

@@ -5,7 +5,7 @@
 
 import difflib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 TARGETS = ("total_return", "reward_to_go", "td0", "n_step", "lambda_return", "mixture", "vtrace", "per_decision")
@@ -36,6 +36,41 @@ COUPLING = frozenset(
     {"mean", "leave_one_out", "per_time", "optimal", "optimal_in_sample", "optimal_per_time", "self_normalized"}
 )
 """Names that couple the trajectories of a batch."""
+
+
+OBJECTIVES = ("discounted", "undiscounted", "approximation")
+"""What is climbed: E[Σ γ^t r_t]; E[Σ r_t]; or, with γ in the returns and γ^t dropped, neither."""
+
+RUNGS: Mapping[str, dict[str, Any]] = {
+    "reinforce": {"target": "total_return"},
+    "reinforce-total-mean": {"target": "total_return", "baseline": "mean"},
+    "reinforce-togo": {"target": "reward_to_go"},
+    "reinforce-mean": {"target": "reward_to_go", "baseline": "leave_one_out"},
+    "mean-in-sample": {"target": "reward_to_go", "baseline": "mean"},
+    "per-time": {"target": "reward_to_go", "baseline": "per_time"},
+    "reinforce-optimal": {"target": "reward_to_go", "baseline": "optimal"},
+    "optimal-in-sample": {"target": "reward_to_go", "baseline": "optimal_in_sample"},
+    "optimal-per-time": {"target": "reward_to_go", "baseline": "optimal_per_time"},
+    "standardized": {"target": "reward_to_go", "standardize": True},
+    "reinforce-value": {"target": "reward_to_go", "baseline": "value"},
+    "actor-critic": {"target": "td0", "baseline": "value"},
+    "n-step": {"target": "n_step", "baseline": "value", "n": 5},
+    "gae": {"target": "lambda_return", "baseline": "value", "lam": 0.95},
+    "lambda-return": {"target": "lambda_return", "lam": 0.95},
+    "mixture": {"target": "mixture", "baseline": "value", "weights": (1 / 3, 1 / 3, 1 / 3)},
+    "importance": {"target": "reward_to_go", "correction": "trajectory"},
+    "per-decision": {"target": "per_decision", "correction": "decision"},
+    "self-normalized": {"target": "reward_to_go", "correction": "self_normalized"},
+    "truncated": {"target": "reward_to_go", "correction": "truncated"},
+    "vtrace": {"target": "vtrace", "baseline": "value", "correction": "vtrace"},
+}
+"""Every rung: what makes its :class:`~policygrad.ladder.psi.Psi`, but for γ and the objective."""
+NUMBERS = {"n-step": "n", "gae": "lam", "lambda-return": "lam", "vtrace": "lam"}
+"""Which number ``name:number`` sets: ``gae:0.9``, ``n-step:20``."""
+ALONE = ("reinforce", "reinforce-togo", "reinforce-mean", "reinforce-optimal")
+WITH_CRITIC = ("reinforce-value", "actor-critic", "n-step", "gae")
+OFF_POLICY = ("importance", "per-decision", "self-normalized", "truncated", "vtrace")
+"""Those that say something new only on another policy's data."""
 
 
 def needs(target: str, baseline: str, correction: str, standardize: bool = False) -> frozenset[str]:

@@ -1,5 +1,9 @@
-"""What no one else has: the estimators themselves, measured."""
+"""What no one else has: the estimators themselves, measured.
 
+The room is also a verb: ``pg.measure(env, policy)`` is :func:`policygrad.run.measuring.measure`.
+"""
+
+from policygrad.lazy import callable_package
 from policygrad.measure.exact import (
     Moments,
     action_values,
@@ -29,3 +33,5 @@ __all__ = [
     "table_critic",
     "value_iteration",
 ]
+
+callable_package(__name__, "policygrad.run.measuring:measure")

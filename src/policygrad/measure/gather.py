@@ -18,11 +18,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from policygrad.ladder.psi import Psi
-from policygrad.ladder.recursion import masked_sum
 from policygrad.learn.gradient import gradient_groups, steps_from
 from policygrad.measure.rungs import Rung
 from policygrad.models.actor_critic import ActorCritic, FrameWindow
-from policygrad.types import Trajectory
+from policygrad.types import Steps, Trajectory
 
 GROUPS = 512
 """At most so many vectors are kept of a rung, while batches are no larger than that allows."""
@@ -40,7 +39,9 @@ class Chunk(NamedTuple):
 
     vectors: Any
     """``[K, groups, p]``: for each rung the mean gradients of groups of trajectories."""
-    episodes: "Episodes"
+    returns: Any
+    """G_t, continued with V behind a cut, ``[T, B]``."""
+    steps: Steps
 
 
 class Episodes(NamedTuple):
@@ -126,7 +127,7 @@ def gather(
         trajectory = shortened(collect(jax.random.fold_in(key, i)))
         chunk = learn(trajectory, project)
         pending.append(np.asarray(chunk.vectors))
-        episodes.append(jax.tree.map(np.asarray, chunk.episodes))
+        episodes.append(episodes_of(trajectory, chunk))
         if len(pending) == together:
             vectors.append(pending[0] if together == 1 else np.mean(pending, axis=0).mean(axis=1, keepdims=True))
             pending.clear()
@@ -160,7 +161,9 @@ def gradients_of(
     vectors = gradient_groups(actor, trajectory, weights, parts)
     if project is not None:
         vectors = project(vectors)
-    return Chunk(vectors, episodes_of(model, trajectory, gamma, critic))
+    monte_carlo = Psi("lambda_return", lam=1.0, gamma=gamma)
+    steps = steps_from(model, trajectory, monte_carlo, critic=critic)
+    return Chunk(vectors, monte_carlo.target_of(steps), steps)
 
 
 def weigh(rung: Rung, model: Any, trajectory: Trajectory, critic: Any) -> Float[Array, "T B"]:
@@ -172,20 +175,19 @@ def weigh(rung: Rung, model: Any, trajectory: Trajectory, critic: Any) -> Float[
     return psi(steps._replace(last=steps.last | ((steps.time + 1) % rung.window == 0)))
 
 
-def episodes_of(model: Any, trajectory: Trajectory, gamma: float, critic: Any) -> Episodes:
-    """Numbers of each trajectory. Behind a cut the return is continued with V."""
-    psi = Psi("lambda_return", lam=1.0, gamma=gamma)
-    steps = steps_from(model, trajectory, psi, critic=critic)
-    returns = psi.target_of(steps)
-    error = returns - steps.value
-    total = lambda x: masked_sum(x, steps.mask, axis=0)  # noqa: E731
-    ones = jnp.ones_like(returns)
+def episodes_of(trajectory: Trajectory, chunk: Chunk) -> Episodes:
+    """Numbers of each trajectory, summed in float64."""
+    mask = np.asarray(chunk.steps.mask)
+    returns, value, log_rho = (
+        np.where(mask, x, 0).astype(np.float64) for x in (chunk.returns, chunk.steps.value, chunk.steps.log_rho)
+    )
+    error = returns - value
     return Episodes(
-        ret=total(trajectory.reward),
-        length=total(ones),
-        truncated=jnp.any(trajectory.truncated & steps.mask, axis=0),
-        log_rho=total(steps.log_rho),
-        sums=jnp.stack([total(x) for x in (ones, returns, returns**2, error, error**2)], axis=-1),
+        ret=np.where(mask, trajectory.reward, 0).sum(axis=0, dtype=np.float64),
+        length=mask.sum(axis=0),
+        truncated=(np.asarray(trajectory.truncated) & mask).any(axis=0),
+        log_rho=log_rho.sum(axis=0),
+        sums=np.stack([x.sum(axis=0) for x in (1.0 * mask, returns, returns**2, error, error**2)], axis=-1),
     )
 
 

@@ -13,41 +13,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from policygrad.ladder.names import BOOTSTRAPPING, in_range, one_of
+from policygrad.ladder.names import (
+    ALONE,
+    BOOTSTRAPPING,
+    NUMBERS,
+    OBJECTIVES,
+    OFF_POLICY,
+    RUNGS,
+    WITH_CRITIC,
+    in_range,
+    one_of,
+)
 from policygrad.ladder.psi import Psi
-
-OBJECTIVES = ("discounted", "undiscounted", "approximation")
-
-RUNGS: Mapping[str, dict[str, Any]] = {
-    "reinforce": {"target": "total_return"},
-    "reinforce-total-mean": {"target": "total_return", "baseline": "mean"},
-    "reinforce-togo": {"target": "reward_to_go"},
-    "reinforce-mean": {"target": "reward_to_go", "baseline": "leave_one_out"},
-    "mean-in-sample": {"target": "reward_to_go", "baseline": "mean"},
-    "per-time": {"target": "reward_to_go", "baseline": "per_time"},
-    "reinforce-optimal": {"target": "reward_to_go", "baseline": "optimal"},
-    "optimal-in-sample": {"target": "reward_to_go", "baseline": "optimal_in_sample"},
-    "optimal-per-time": {"target": "reward_to_go", "baseline": "optimal_per_time"},
-    "standardized": {"target": "reward_to_go", "standardize": True},
-    "reinforce-value": {"target": "reward_to_go", "baseline": "value"},
-    "actor-critic": {"target": "td0", "baseline": "value"},
-    "n-step": {"target": "n_step", "baseline": "value", "n": 5},
-    "gae": {"target": "lambda_return", "baseline": "value", "lam": 0.95},
-    "lambda-return": {"target": "lambda_return", "lam": 0.95},
-    "mixture": {"target": "mixture", "baseline": "value", "weights": (1 / 3, 1 / 3, 1 / 3)},
-    "importance": {"target": "reward_to_go", "correction": "trajectory"},
-    "per-decision": {"target": "per_decision", "correction": "decision"},
-    "self-normalized": {"target": "reward_to_go", "correction": "self_normalized"},
-    "truncated": {"target": "reward_to_go", "correction": "truncated"},
-    "vtrace": {"target": "vtrace", "baseline": "value", "correction": "vtrace"},
-}
-"""Every rung: what makes its :class:`~policygrad.ladder.psi.Psi`, but for γ and the objective."""
-NUMBERS = {"n-step": "n", "gae": "lam", "lambda-return": "lam", "vtrace": "lam"}
-"""Which number ``name:number`` sets: ``gae:0.9``, ``n-step:20``."""
-ALONE = ("reinforce", "reinforce-togo", "reinforce-mean", "reinforce-optimal")
-WITH_CRITIC = ("reinforce-value", "actor-critic", "n-step", "gae")
-OFF_POLICY = ("importance", "per-decision", "self-normalized", "truncated", "vtrace")
-"""Those that say something new only on another policy's data."""
 
 UNBIASED = frozenset({"none", "constant", "leave_one_out", "optimal", "optimal_per_time", "value"})
 """Baselines that know nothing of a_t, whatever the data."""
@@ -85,8 +62,8 @@ def make_rungs(
     """The rungs of a report, plain REINFORCE the first: everything is compared with it.
 
     Args:
-        names: of :data:`RUNGS`, each perhaps with its number (``gae:0.9``); ``all``; None: the ladder's main steps. Or
-            own ones, name -> Psi, which are taken as they are.
+        names: of :data:`~policygrad.ladder.names.RUNGS`, each perhaps with its number (``gae:0.9``); ``all``; None:
+            the ladder's main steps. Or own ones, name -> Psi, which are taken as they are.
         gamma: γ of the policy's training.
         critic: whether there is a V. Without it the default leaves out what needs one.
         off_policy: whether another policy acts.
@@ -113,7 +90,7 @@ def make_rungs(
 
 
 def chosen(names: Sequence[str] | None, critic: bool, off_policy: bool) -> list[str]:
-    """The names asked for, in the order of :data:`RUNGS`, with plain REINFORCE before all."""
+    """The names asked for, in the order of :data:`~policygrad.ladder.names.RUNGS`, with plain REINFORCE before all."""
     if names is None and off_policy:
         names = OFF_POLICY if critic else OFF_POLICY[:-1]
     elif names is None:

@@ -285,9 +285,10 @@ DEGENERATE = 0.3
 
 def on_the_circle(value: float, error: float, n: int) -> Estimate:
     """The interval of a cosine between −1 and 1, by Fisher's (1915) z = artanh c; Student's t for n batches."""
-    half = float(student.ppf(0.975, n - 1))
-    inside = min(abs(value), 1 - 1e-9)
-    z, width = np.arctanh(np.copysign(inside, value)), half * error / (1 - inside**2)
+    half = float(student.ppf(0.975, n - 1)) * error
+    if abs(value) + half >= 1:  # an estimate may lie beyond the end of the scale
+        return Estimate(value, error, max(value - half, -1.0), min(value + half, 1.0))
+    z, width = np.arctanh(value), half / (1 - value**2)
     return Estimate(value, error, float(np.tanh(z - width)), float(np.tanh(z + width)))
 
 
@@ -342,8 +343,8 @@ def bootstrap(
     """A statistic of n independent rows, with the percentile interval of 1,000 resamples."""
     rng, n = np.random.default_rng(seed), len(x)
     resampled = np.array([statistic(x[rng.integers(0, n, n)]) for _ in range(1000)])
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return Estimate(float(statistic(x)), float(resampled.std(ddof=1)), float(low), float(high))
+    low, high = np.nanquantile(resampled, (0.025, 0.975)) if np.isfinite(resampled).any() else (np.nan, np.nan)
+    return Estimate(float(statistic(x)), float(np.nanstd(resampled, ddof=1)), float(low), float(high))
 
 
 def needed(estimate: Estimate, n: int) -> float:

@@ -1,0 +1,141 @@
+"""What the figures mean, in at most six plain sentences, the most useful first. Every number in them is measured."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from policygrad.measure.microscope import Measurement, RungReport
+from policygrad.measure.statistics import Estimate, Ratio
+
+MOST = 6
+GOAL = 0.5
+"""The cosine to the true gradient that sentences about the batch size aim at; beyond it, 0.9."""
+
+
+def sentences(m: Measurement, parts: Any = None) -> list[str]:
+    """At most six.
+
+    Args:
+        parts: the decomposition of the variance, where there is one.
+    """
+    return list(told(m))[:MOST]
+
+
+def told(m: Measurement) -> Iterator[str]:
+    """All there is to say, by importance."""
+    plain, *others = m.rungs.values()
+    if m.true_norm.value <= 0 or not m.true_norm.told_from_zero:
+        yield nothing_to_see(m, plain)
+    yield from [text for text in (best(plain, others, m), enough_data(m), biased(m, others)) if text]
+    yield from [text for text in (critic(m), gamma_dropped(m), harmful(others), cut(m), overlap(others)) if text]
+
+
+def nothing_to_see(m: Measurement, plain: RungReport) -> str:
+    """The true gradient is lost in noise: so is what is compared with it."""
+    if m.exact:
+        return "The true gradient is exactly zero: this policy is at a stationary point of the objective."
+    return (
+        f"The true gradient cannot be told from zero with {m.reference_trajectories:,} trajectories: the policy is "
+        "near a stationary point, or more are needed; cosines and relative biases are unknown until then."
+    )
+
+
+def best(plain: RungReport, others: list[RungReport], m: Measurement) -> str:
+    """Which rung to take."""
+    ranked = sorted((r for r in others if math.isfinite(r.worth.low)), key=lambda r: -r.worth.low)
+    if not ranked:
+        return ""
+    first, data = ranked[0], f"at {m.batch} trajectories a batch"
+    if first.worth.low <= 1:
+        can = "is" if m.exact else "can be told to be"
+        return f"No rung {can} worth more than {plain.name} {data}."
+    text = f"{first.name} is worth {span(first.worth, m.exact)} × the data of {plain.name} {data}, the most of all"
+    second = next((r for r in ranked[1:] if r.worth.low > 1), None)
+    return text + (f"; {second.name} follows with {span(second.worth, m.exact)} ×." if second else ".")
+
+
+def enough_data(m: Measurement) -> str:
+    """Is the batch large enough, for the rung that serves best?"""
+    usable = [r for r in m.rungs.values() if math.isfinite(r.worth.value) and math.isfinite(r.cosine_true.value)]
+    if not usable:
+        return ""
+    rung = max(usable, key=lambda r: r.worth.low)
+    cosine = rung.cosine_true.value
+    text = f"With {m.batch} trajectories the cosine of {rung.name}'s gradient to the true one is {cosine:.2f}"
+    goal = next((goal for goal in (GOAL, 0.9) if goal > cosine), None)
+    if goal is None or not rung.unbiased or not math.isfinite(rung.noise_scale.value):
+        return text + (": the batch is larger than it needs to be." if goal is None else ".")
+    more = rung.noise_scale.value * goal**2 / (1 - goal**2) / m.batch  # cos² = N/(N + B)
+    return text + f"; {times(more)} the data would make it about {goal:g}."
+
+
+def biased(m: Measurement, others: list[RungReport]) -> str:
+    """What bias costs, where it costs most of a good rung's error."""
+    known = [r for r in others if not r.unbiased and (m.exact or r.bias.told_from_zero) and r.bias.value > 0]
+    if not known or m.true_norm.value <= 0:
+        return ""
+    least = min(known, key=lambda r: r.mse.value)
+    share = least.bias.value / max(least.mse.value, 1e-300)
+    size = f"{least.name} is biased: bias² is {percent(least.bias.value / m.true_norm.value)} of ‖g‖²"
+    if share > 0.5:
+        return f"{size} and {percent(min(share, 1))} of its error at this batch, so more data help it little."
+    return f"{size}, {percent(share)} of its error at this batch: it pays."
+
+
+def critic(m: Measurement) -> str:
+    if m.explained is None or not math.isfinite(m.explained.value):
+        return ""
+    return f"V explains {percent(m.explained.value)} of the variance of the returns ({interval_percent(m.explained)})."
+
+
+def gamma_dropped(m: Measurement) -> str:
+    if m.dropped is None or not math.isfinite(m.dropped.cosine.value):
+        return ""
+    return (
+        "Dropping γ^t, as most implementations do, gives another expected gradient: its cosine to the discounted "
+        f"objective's is {m.dropped.cosine.value:.2f}, and it is {m.dropped.length:.2g} × as long."
+    )
+
+
+def harmful(others: list[RungReport]) -> str:
+    """A baseline that adds variance."""
+    bad = [r for r in others if r.baseline is not None and r.baseline.verdict == "hurts"]
+    if not bad:
+        return ""
+    names = ", ".join(r.name for r in bad)
+    return f"A baseline that hurts (2·Cov[x, y] < Var[y]): {names}."
+
+
+def cut(m: Measurement) -> str:
+    if not m.truncated > 0.05:
+        return ""
+    return (
+        f"{percent(m.truncated)} of the episodes were cut by the time limit: Monte-Carlo rungs count nothing behind "
+        "the cut, rungs that bootstrap continue with V, and that difference is part of their bias."
+    )
+
+
+def overlap(others: list[RungReport]) -> str:
+    weighted = [r for r in others if r.effective is not None]
+    if not weighted:
+        return ""
+    return (
+        f"Importance weights leave {percent(weighted[0].effective.value)} of the trajectories (effective sample size)."  # type: ignore[union-attr]
+    )
+
+
+def span(ratio: Ratio, exact: bool) -> str:
+    """A ratio with its interval, short."""
+    return f"{ratio.value:.3g}" if exact else str(ratio)
+
+
+def percent(x: float) -> str:
+    return f"{100 * x:.3g} %" if abs(x) < 10 else f"{x:.2g} times"
+
+
+def interval_percent(estimate: Estimate) -> str:
+    return f"{100 * estimate.low:.2g} to {100 * estimate.high:.2g} %"
+
+
+def times(x: float) -> str:
+    return f"{x:.2g} ×"

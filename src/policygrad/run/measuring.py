@@ -1,0 +1,228 @@
+"""``pg.measure``: from an environment and a policy to a report on its gradients."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from policygrad.collect.host import Clock, HostCollector, plain
+from policygrad.collect.xla import episode_collector
+from policygrad.envs import host, registry
+from policygrad.envs.core import autoreset
+from policygrad.envs.memory import remember
+from policygrad.envs.tabular import TabularMDP
+from policygrad.ladder.psi import Psi
+from policygrad.measure.exactly import measure_exactly
+from policygrad.measure.microscope import measure_gradients
+from policygrad.measure.rungs import Rung, make_rungs
+from policygrad.models.actor_critic import ActorCritic, FrameWindow
+from policygrad.run.api import Run, require_same_spaces
+from policygrad.run.build import enable_compilation_cache, host_maker
+from policygrad.run.policy import Policy, with_memory
+from policygrad.run.recipes import Recipe, RecipeError
+from policygrad.run.report import Report
+
+Tell = Callable[[str, int, int], None]
+"""``(what, done, of)``, while trajectories are played."""
+
+
+def measure(
+    env: Any,
+    policy: Any = None,
+    *,
+    critic: Any = None,
+    behaviour: Any = None,
+    rungs: Sequence[str] | Mapping[str, Psi] | None = None,
+    objective: str = "discounted",
+    gamma: float | None = None,
+    trajectories: int = 4096,
+    reference: int | None = None,
+    batch: int = 64,
+    exact: bool = False,
+    max_episode_steps: int | None = None,
+    seed: int = 0,
+    tell: Tell = lambda what, done, n: None,
+) -> Report:
+    """Measure the policy gradient: noise, bias and worth of every rung on one frozen policy.
+
+        report = pg.measure("CartPole-v1", run.policy)
+        print(report)
+        report.save("report")                      # report.html, pictures, report.json
+
+    Args:
+        env: an id or an environment; or a :class:`Run`, whose policy is measured where it was trained.
+        policy: a :class:`Policy`, a :class:`Run` or a model (``eqx.Module``).
+        critic: a model whose V is used; None: the policy's own.
+        behaviour: another policy, which acts: importance weights are then measured.
+        rungs: names of ``policygrad measure --help`` (``gae:0.9`` sets its number, ``all`` is all), or name -> Psi;
+            None: the ladder's main steps. Plain REINFORCE is always there: *worth* is counted in its data.
+        objective: ``discounted`` (γ^t kept), ``undiscounted``, or ``approximation`` (γ, but γ^t dropped).
+        gamma: γ; None: the run's, else 0.99.
+        trajectories: episodes played for the rungs; ``reference`` more, by default as many, stand for the true
+            gradient.
+        batch: N, the batch size at which rungs are compared, and which they couple.
+        exact: for a :class:`TabularMDP`: no sampling at all.
+        max_episode_steps: time limit, in place of the environment's own.
+        tell: called while playing.
+
+    Raises:
+        RecipeError, ValueError: a policy that does not fit, a rung that needs a critic where there is none, too few
+            trajectories, no end of an episode in sight, nothing but zeros. One sentence each.
+    """
+    enable_compilation_cache()
+    for name, number, least in (("trajectories", trajectories, 4), ("batch", batch, 1), ("seed", seed, 0)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise RecipeError(f"{name} must be a whole number of at least {least}, not {number!r}")
+    recipe = next((x.recipe for x in (policy, env) if isinstance(x, Run)), None)
+    shown = env if isinstance(env, str) else None
+    if isinstance(env, Run):
+        shown, policy = env.recipe.env, env if policy is None else policy
+        env = recipe_env(env)
+    if policy is None:
+        raise RecipeError("give a policy beside the environment: a Run, its policy, or a model")
+    gamma = (recipe.gamma if recipe else 0.99) if gamma is None else gamma
+    limit = recipe.max_episode_steps if recipe and max_episode_steps is None else max_episode_steps
+    policies = [as_policy(x, recipe) for x in (policy, behaviour) if x is not None]
+    model = policies[0].model
+    has_critic = critic is not None or has_values(model)
+    if isinstance(critic, Run | Policy):
+        critic = as_policy(critic, recipe).model
+    chosen = make_rungs(rungs, gamma=gamma, objective=objective, critic=has_critic, off_policy=behaviour is not None)
+    chosen |= as_trained(recipe, has_critic, behaviour)
+    began = time.perf_counter()
+    with Stage(env, policies, recipe, batch, limit) as stage:
+        if exact:
+            found = measure_exactly(
+                stage.tabular(), model, chosen, gamma=gamma, declared=objective, batch=batch, critic=critic,
+                behaviour=policies[1].model if behaviour is not None else None,
+            )  # fmt: skip
+        else:
+            own, acting = stage.collector(policies[0]), stage.collector(policies[-1])
+            found = measure_gradients(
+                acting, model, chosen, gamma=gamma, objective=objective, trajectories=trajectories,
+                reference_trajectories=reference, batch=batch, critic=critic, has_critic=has_critic,
+                collect_reference=None if behaviour is None else own, seed=seed, tell=tell,
+            )  # fmt: skip
+    seconds = time.perf_counter() - began
+    shown = shown or registry.env_id(env)
+    return Report(found, shown, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds)
+
+
+def recipe_env(run: Run) -> Any:
+    """The environment of a run: by name where that says all, else the object."""
+    return run.env if not isinstance(run.recipe.env, str) or not registry.is_host(run.env) else run.recipe.env
+
+
+def as_policy(given: Any, recipe: Recipe | None) -> Policy:
+    """A policy from whatever holds one."""
+    if isinstance(given, Run):
+        return given.policy
+    if isinstance(given, Policy):
+        return given
+    if isinstance(given, eqx.Module):
+        remembers = recipe is not None and recipe.remembers
+        return Policy(given, None, None, remembers=remembers)  # type: ignore[arg-type]
+    raise RecipeError(f"a {type(given).__name__} is no policy: give a Run, its policy, or a model (an eqx.Module)")
+
+
+def has_values(model: Any) -> bool:
+    """Whether a model has a critic. One of the user's own is believed to."""
+    inner = model.model if isinstance(model, FrameWindow) else model
+    return not isinstance(inner, ActorCritic) or inner.critic is not None
+
+
+def as_trained(recipe: Recipe | None, has_critic: bool, behaviour: Any) -> dict[str, Rung]:
+    """The run's own Ψ, cut into windows as its training cuts it."""
+    if recipe is None or behaviour is not None or recipe.psi.correction != "none":
+        return {}
+    psi = recipe.psi
+    if "value" in psi.needs and not has_critic:
+        return {}
+    return {"as trained": Rung("as trained", psi, False, recipe.n_steps if recipe.collect == "window" else None)}
+
+
+class Stage:
+    """Where whole episodes are played: a pure world or Gymnasium's. Use it in a ``with`` statement."""
+
+    def __init__(self, env: Any, policies: list[Policy], recipe: Recipe | None, batch: int, limit: int | None):
+        self.batch, self.limit, self.recipe = batch, limit, recipe
+        self.made: Any = env
+        self.ours = False
+        if registry.is_host(env) and not isinstance(env, host.HostEnv):
+            self.made, self.ours = self.host(env), True
+        elif isinstance(env, str):
+            made = registry.make(env, **(recipe.env_options if recipe and recipe.env == env else {}))
+            self.made = self.host(env) if registry.is_host(made) else made
+            self.ours = registry.is_host(made)
+        self.name = env if isinstance(env, str) else registry.env_id(env)  # in errors
+        for policy in policies:
+            if policy.observation_space is None:
+                policy.observation_space, policy.action_space = self.made.observation_space, self.made.action_space
+            require_same_spaces(policy, self.made)
+
+    def host(self, env: Any) -> Any:
+        """A batch of environments on the host, as training has them."""
+        if self.recipe is not None:
+            return host_maker(self.recipe, env)(self.batch, True)
+        return host.make(env, self.batch, training=True, max_episode_steps=self.limit)
+
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.ours:
+            self.made.close()
+
+    def tabular(self) -> TabularMDP:
+        if not isinstance(self.made, TabularMDP):
+            raise RecipeError(
+                f"{self.name} is no TabularMDP, and only those can be measured exactly: drop exact, or choose "
+                "chain, corridor, grid, cliff or random"
+            )
+        return self.made
+
+    def collector(self, policy: Policy) -> Callable[[jax.Array], Any]:
+        """``key -> trajectory`` of whole episodes of this policy."""
+        if registry.is_host(self.made):
+            return self.host_collector(policy)
+        env = remember(self.made) if policy.remembers else self.made
+        finite = self.recipe is not None and self.recipe.time_to_go
+        limit = self.limit or env.time_limit or getattr(env, "horizon", None)
+        if limit is None:
+            raise RecipeError(
+                f"{self.name} has no time limit, so an episode may never end: set max_episode_steps"
+                + (", or measure it exactly" if isinstance(self.made, TabularMDP) else "")
+            )
+        stream = autoreset(env, limit, finite_horizon=finite)
+        collector = episode_collector(stream, self.batch)
+        arrays, static = eqx.partition(policy.model, eqx.is_array)
+
+        @jax.jit
+        def play(arrays: Any, key: jax.Array) -> Any:
+            return collector.collect(eqx.combine(arrays, static), None, key)[1]
+
+        return partial(play, arrays)
+
+    def host_collector(self, policy: Policy) -> Callable[[jax.Array], Any]:
+        shown = partial(with_memory, self.made.observation_space, self.made.action_space)
+        recipe = self.recipe
+        collector = HostCollector(
+            self.made,
+            None,
+            clock=Clock(),
+            show=shown if policy.remembers else plain,
+            clip_reward=recipe is not None and recipe.clip_reward,
+            finite_horizon=recipe is not None and recipe.time_to_go,
+        )
+        state: list[Any] = []
+
+        def play(key: jax.Array) -> Any:
+            if not state:
+                state.append(collector.init(policy.model, key))
+            state[0], trajectory, _ = collector.collect(policy.model, state[0], key)
+            return trajectory
+
+        return play

@@ -1,0 +1,154 @@
+"""A measurement as people read it: a table, a few sentences, pictures, a page."""
+
+import json
+import math
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from policygrad.measure.microscope import Measurement, RungReport
+from policygrad.measure.statistics import Estimate
+from policygrad.measure.words import sentences
+from policygrad.storage.checkpoint import write_atomically
+
+PACKAGES = ("policygrad", "jax", "equinox", "numpy", "gymnasium")
+OBJECTIVES = {
+    "discounted": "J = E[Σ γ^t r_t], γ = {gamma:g}: every rung keeps γ^t",
+    "undiscounted": "J = E[Σ r_t]; rungs that bootstrap use γ = {gamma:g}, and its bias counts",
+    "approximation": "E[Σ ∇log π·Q], γ = {gamma:g}, γ^t dropped",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`policygrad.measure` returns. ``print`` it, ``save`` it, or read ``measurement``."""
+
+    measurement: Measurement
+    env: str
+    recipe: dict[str, Any] | None
+    """Of the run whose policy was measured; None for a policy alone."""
+    seed: int
+    seconds: float
+    parts: Any = None
+    """The decomposition of the variance, where it was asked for."""
+
+    def __str__(self) -> str:
+        return "\n".join([self.table(), "", *(f"- {text}" for text in self.sentences())])
+
+    def sentences(self) -> list[str]:
+        """At most six, each from the numbers."""
+        return sentences(self.measurement, self.parts)
+
+    def heading(self) -> list[str]:
+        """What was measured, in a few lines."""
+        m = self.measurement
+        lines = [f"{self.env}: {OBJECTIVES[m.objective].format(gamma=m.gamma)}"]
+        if m.exact:
+            lines.append(f"exact; batches of N = {m.batch}; {m.dimension:,} parameters")
+        else:
+            played = f"{m.trajectories:,} trajectories and {m.reference_trajectories:,} more for the true gradient"
+            lines.append(f"{played}; batches of N = {m.batch}; {m.dimension:,} parameters; intervals are 95 %")
+        if math.isfinite(m.ret.value):
+            known = "" if m.exact else f" ({m.ret.low:.4g} to {m.ret.high:.4g}), mean length {m.length:.4g}"
+            lines.append(f"return {m.ret.value:.4g}{known}; ‖g‖² = {figure(m.true_norm)}")
+        if m.projected:
+            lines.append(f"gradients are projected to {m.projected:,} numbers: inner products to "
+                         f"{math.sqrt(2 / m.projected):.1%}")  # fmt: skip
+        return lines
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """``(columns, rows)`` as text."""
+        m = self.measurement
+        columns = ["rung", "worth", "noise tr Cov", "bias²", "SNR", "cosine to g", "critical batch", "baseline"]
+        if any(r.effective for r in m.rungs.values()):
+            columns.append("effective")
+        return columns, [cells(r, m, len(columns) > 8) for r in m.rungs.values()]
+
+    def table(self) -> str:
+        """Heading, one line per rung, and what could not be measured."""
+        columns, rows = self.rows()
+        widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+        line = lambda row: "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()  # noqa: E731
+        body = [line(columns), line(["─" * width for width in widths]), *map(line, rows)]
+        reasons = dict.fromkeys(self.measurement.refused.values())
+        refused = [
+            f"not here: {', '.join(name for name, why in self.measurement.refused.items() if why == reason)} ({reason})"
+            for reason in reasons
+        ]
+        return "\n".join([*self.heading(), "", *body, *refused])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in plain values: NaN and infinity become None."""
+        return plain(
+            {
+                "env": self.env,
+                "sentences": self.sentences(),
+                "measurement": self.measurement.to_dict(),
+                "decomposition": None if self.parts is None else self.parts._asdict(),
+                "recipe": self.recipe,
+                "seed": self.seed,
+                "seconds": self.seconds,
+                "versions": versions(),
+            }
+        )
+
+    def save(self, out: str | Path = "report") -> Path:
+        """Write ``report.html`` (pictures inside), ``report.json`` and the pictures into a folder; returns the page."""
+        from policygrad.run.page import page
+        from policygrad.run.pictures import pictures
+
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = pictures(self.measurement, self.parts)
+        for name, svg in drawn.items():
+            write_atomically(folder / f"{name}.svg", svg)
+        write_atomically(folder / "report.json", json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
+        write_atomically(folder / "report.html", page(self, drawn).encode())
+        return folder / "report.html"
+
+
+def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
+    """One rung's row."""
+    bias = "0, proven" if r.unbiased else figure(r.bias)
+    if r.bias_needed is not None and not m.exact:
+        bias = "not told from 0" + (f" (≈ {r.bias_needed:,.0f} would)" if math.isfinite(r.bias_needed) else "")
+    show = (lambda ratio: f"{ratio.value:.3g}") if m.exact else str
+    row = [r.name, show(r.worth), figure(r.variance), bias, show(r.snr), figure(r.cosine_true, 2), show(r.noise_scale)]
+    row.append("" if r.baseline is None else r.baseline.verdict)
+    return [*row, "" if r.effective is None else figure(r.effective, 2)] if weighted else row
+
+
+def figure(estimate: Estimate, digits: int = 3) -> str:
+    """``12.3 (11.1 to 13.4)``; one number where it is exact; a dash where nothing is known."""
+    if not math.isfinite(estimate.value):
+        return "–"
+    number = lambda x: f"{x:.{digits}g}"  # noqa: E731
+    if estimate.low == estimate.high:
+        return number(estimate.value)
+    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
+
+
+def versions() -> dict[str, str]:
+    """What made it."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def plain(value: Any) -> Any:
+    """JSON has neither NaN nor infinity: they become None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,291 @@
+"""The microscope against the oracle: what is sampled must agree with what is enumerated, and with closed forms."""
+
+import json
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import policygrad as pg
+from policygrad.envs.tabular import random_mdp, short_corridor
+from policygrad.learn.gradient import gradient_groups, gradient_samples
+from policygrad.measure import gather as g
+from policygrad.measure.exactly import measure_exactly
+from policygrad.measure.microscope import measure_gradients
+from policygrad.measure.rungs import make_rungs
+from policygrad.models.actor_critic import make_model
+
+GAMMA = 0.8
+
+
+def tabular(env, seed=0, critic=True):
+    model = make_model(
+        env.observation_space, env.action_space, policy="tabular", critic=critic, key=jax.random.key(seed)
+    )
+    noise = lambda x, k: x + 0.7 * jax.random.normal(jax.random.key(k), x.shape)  # noqa: E731
+    leaves, tree = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array))
+    moved = jax.tree.unflatten(tree, [noise(x, seed + k) for k, x in enumerate(leaves)])
+    return eqx.combine(moved, model)
+
+
+@pytest.fixture(scope="module")
+def world():
+    env = random_mdp(1, n_states=3, n_actions=2, horizon=3)
+    model = tabular(env)
+    stream = pg.autoreset(env, 3)
+    collectors = {n: pg.episode_collector(stream, n) for n in (2, 16)}
+    play = {n: eqx.filter_jit(lambda key, c=c: c.collect(model, None, key)[1]) for n, c in collectors.items()}
+    return env, model, play
+
+
+def covered(found, truth, names):
+    """The share of the figures whose interval holds the exact value."""
+    hits = []
+    for name in names:
+        mine, exact = found.rungs[name], truth.rungs[name]
+        for field in ("variance", "norm", "bias", "mse"):
+            interval, value = getattr(mine, field), getattr(exact, field).value
+            slack = 2e-4 * max(1.0, abs(value))  # float32, and intervals of no width where there is no noise
+            hits.append(interval.low - slack <= value <= interval.high + slack)
+        for field in ("worth", "noise_scale", "snr"):
+            interval, value = getattr(mine, field), getattr(exact, field).value
+            hits.append(interval.low * 0.999 <= value <= interval.high * 1.001)
+    return np.mean(hits), len(hits)
+
+
+@pytest.mark.parametrize("objective", ["discounted", "undiscounted", "approximation"])
+def test_sampling_reproduces_the_exact_values(world, objective):
+    """8,192 trajectories of a random MDP in batches of 16: seven figures a rung, each with its 95 % interval."""
+    env, model, play = world
+    names = ["reinforce", "reinforce-togo", "reinforce-value", "actor-critic", "n-step:2", "gae:0.7", "lambda-return"]
+    rungs = make_rungs([*names, "mixture", "reinforce-total-mean"], gamma=GAMMA, objective=objective)
+    options = {"gamma": GAMMA, "batch": 16}
+    found = measure_gradients(
+        play[16], model, rungs, objective=objective, trajectories=8192, reference_trajectories=256, seed=3, **options
+    )
+    truth = measure_exactly(env, model, rungs, declared=objective, **options)
+    share, n = covered(found, truth, rungs)
+    assert not truth.refused and n == 63
+    assert share >= 0.85, (share, n)
+    assert found.rungs["reinforce-togo"].unbiased and not found.rungs["gae:0.7"].unbiased
+    assert found.rungs["reinforce"].unbiased == (objective != "approximation")
+    assert truth.rungs["reinforce-togo"].bias.value == 0 < truth.rungs["gae:0.7"].bias.value
+
+
+def test_rungs_that_couple_a_batch_agree_with_tuples(world):
+    """Batches of two, every pair of trajectories enumerated."""
+    env, _, _ = world
+    env = random_mdp(4, n_states=2, n_actions=2, n_rewards=1, horizon=2)
+    model = tabular(env, 5)
+    collector = pg.episode_collector(pg.autoreset(env, 2), 2)
+    play = eqx.filter_jit(lambda key: collector.collect(model, None, key)[1])
+    names = ["reinforce-total-mean", "reinforce-mean", "mean-in-sample", "per-time", "reinforce-optimal",
+             "optimal-in-sample", "optimal-per-time"]  # fmt: skip
+    rungs = make_rungs(names, gamma=GAMMA, objective="discounted")
+    found = measure_gradients(
+        play, model, rungs, gamma=GAMMA, objective="discounted", trajectories=2048, reference_trajectories=64, batch=2
+    )
+    truth = measure_exactly(env, model, rungs, gamma=GAMMA, declared="discounted", batch=2)
+    share, n = covered(found, truth, rungs)
+    assert not truth.refused and share >= 0.85, (share, n)
+    verdicts = {name: (found.rungs[name].baseline, truth.rungs[name].baseline) for name in names}
+    for name, (mine, exact) in verdicts.items():
+        assert mine.verdict in ("cannot be told", exact.verdict), name
+        assert mine.gain.value == pytest.approx(mine.covariance - mine.variance, rel=1e-6, abs=1e-9), "2·Cov − Var"
+
+
+def test_importance_weights_of_another_policy(world):
+    env, model, _ = world
+    near = lambda x, y: x + 0.25 * (y - x) if eqx.is_inexact_array(x) else x  # noqa: E731
+    other = jax.tree.map(near, model, tabular(env, 9))  # so near that the weights have no heavy tail
+    collect = pg.episode_collector(pg.autoreset(env, 3), 16)
+    acting, own = (eqx.filter_jit(lambda key, m=m: collect.collect(m, None, key)[1]) for m in (other, model))
+    rungs = make_rungs(["importance", "per-decision"], gamma=GAMMA, off_policy=True)
+    options = {"gamma": GAMMA, "batch": 16}
+    found = measure_gradients(
+        acting, model, rungs, objective="discounted", trajectories=4096, collect_reference=own, **options
+    )
+    truth = measure_exactly(env, model, rungs, declared="discounted", behaviour=other, **options)
+    for name in rungs:
+        mine, exact = found.rungs[name], truth.rungs[name]
+        assert mine.variance.low <= exact.variance.value <= mine.variance.high
+        assert 0.3 < mine.effective.low < mine.effective.high < 0.99
+    with pytest.raises(ValueError, match="'gae' has no importance weights"):
+        make_rungs(["gae"], gamma=GAMMA, off_policy=True)
+
+
+def test_groups_are_means_of_single_gradients(world):
+    _, model, play = world
+    trajectory = play[16](jax.random.key(0))
+    weights = jax.random.normal(jax.random.key(1), (2, *trajectory.mask.shape))
+    groups = gradient_groups(model, trajectory, weights, 4)
+    for k in range(2):
+        one_by_one = gradient_samples(model, trajectory, weights[k])
+        flat = np.concatenate([np.reshape(x, (16, -1)) for x in jax.tree.leaves(one_by_one)], axis=1)
+        assert np.allclose(groups[k], flat.reshape(4, 4, -1).mean(axis=1), atol=1e-6)
+
+
+def test_windows_are_what_a_collector_of_windows_learns_from(world):
+    """The weights of a rung in windows of two steps equal those of the trajectory cut in two."""
+    _, model, play = world
+    trajectory = play[16](jax.random.key(2))
+    psi = pg.Psi("lambda_return", "value", lam=0.9, gamma=GAMMA)
+    whole = g.weigh(make_rungs({"own": psi}, gamma=GAMMA)["own"]._replace(window=2), model, trajectory, None)
+    cut = jax.tree.map(lambda x: x[:2], trajectory._replace(carry=None, cut_obs=None))
+    first = cut._replace(carry=None, cut_obs=trajectory.obs[2][None])
+    assert np.allclose(whole[:2], psi(pg.steps_from(model, first, psi)), atol=1e-6)
+
+
+# Closed forms
+
+
+class Bandit(pg.Env):
+    """One step, paid −a²."""
+
+    observation_space, action_space, time_limit = spaces.Discrete(1), spaces.Box(-np.inf, np.inf, (1,)), 1
+
+    def draw(self, key, shape):
+        return jnp.zeros(shape)
+
+    def reset(self, noise):
+        return jnp.zeros(()), jnp.zeros((), jnp.int32)
+
+    def step(self, noise, state, action):
+        return state, jnp.zeros((), jnp.int32), -(action[0] ** 2), jnp.ones((), bool)
+
+
+class Mean(eqx.Module):
+    """π = N(μ, s²) with μ alone to learn."""
+
+    mean: jax.Array
+    log_std: float = eqx.field(static=True)
+
+    def initial(self):
+        return None
+
+    def __call__(self, input, carry):
+        distribution = pg.DiagGaussian(self.mean, jnp.full(1, self.log_std))
+        return pg.Output(distribution, None, jnp.zeros(())), carry
+
+
+def test_the_gaussian_bandit_and_its_two_baselines():
+    """Reward −a² under N(μ, s²): V = −(s² + μ²) and b* = −(3s² + μ²); their variances differ by exactly 4s²."""
+    mu, s = 0.5, 0.6
+    model = Mean(jnp.full(1, mu), math.log(s))
+    v, best = -(s**2 + mu**2), -(3 * s**2 + mu**2)
+    rungs = {name: pg.Psi("total_return", "constant", b=b, gamma=1.0) for name, b in (("V", v), ("optimal", best))}
+    report = pg.measure(
+        Bandit(), model, rungs=rungs, gamma=1.0, trajectories=65_536, reference=1024, batch=64, seed=1
+    ).measurement
+    variances = {name: report.rungs[name].variance.value * 64 for name in rungs}
+    gain = variances["V"] - variances["optimal"]
+    assert gain == pytest.approx(4 * s**2, rel=0.15)
+    assert report.rungs["V"].norm.low <= 4 * mu**2 <= report.rungs["V"].norm.high, "∇J = −2μ"
+    assert report.rungs["optimal"].baseline.verdict == "helps"
+
+
+def two_arms(p):
+    """Softmax over two arms paid 1 and 0; the first is pulled with probability p."""
+    env = pg.TabularMDP([1.0, 0.0], np.array([[[0, 1.0], [0, 1.0]], [[0, 1.0], [0, 1.0]]]),
+                        np.array([[[1.0, 1.0], [0.0, 0.0]]] * 2), terminal=[False, True], time_limit=1)  # fmt: skip
+    model = make_model(env.observation_space, env.action_space, policy="tabular", critic=False, key=jax.random.key(0))
+    logits = jnp.zeros((2, 2)).at[0].set(jnp.array([math.log(p / (1 - p)), 0.0]))
+    return env, eqx.tree_at(lambda m: m.actor.head.last.rows, model, logits)
+
+
+def test_a_two_armed_bandit_has_a_baseline_without_any_variance():
+    """b* = 1 − p pulls the noise out entirely; the mean reward p as a baseline hurts where p is large."""
+    p = 0.9
+    env, model = two_arms(p)
+    constant = lambda b: pg.Psi("total_return", "constant", b=b, gamma=1.0)  # noqa: E731
+    report = pg.measure(env, model, rungs={"b*": constant(1 - p), "mean": constant(p)}, gamma=1.0, exact=True)
+    rungs = report.measurement.rungs
+    assert rungs["b*"].variance.value < 1e-15 < rungs["reinforce"].variance.value
+    assert rungs["mean"].baseline.verdict == "hurts" and rungs["b*"].baseline.verdict == "helps"
+    assert rungs["mean"].worth.value < 1
+    assert any("hurts" in text for text in report.sentences())
+
+
+def test_dropping_the_discount_can_turn_the_gradient_round():
+    """Two states that look alike, paid +1 and −1.5 for the same action one after the other, γ = 0.5: ∇J points one way,
+    the γ-approximation the other. After Nota & Thomas (2020), "Is the policy gradient a gradient?"."""
+    transition = np.zeros((3, 2, 3))
+    transition[0, :, 1] = transition[1, :, 2] = transition[2, :, 2] = 1
+    reward = np.zeros((3, 2, 3))
+    reward[0, 1], reward[1, 1] = 1.0, -1.5
+    env = pg.TabularMDP([1.0, 0, 0], transition, reward, terminal=[False, False, True], observation=[0, 0, 1])
+    model = make_model(env.observation_space, env.action_space, policy="tabular", critic=False, key=jax.random.key(0))
+    report = pg.measure(env, model, gamma=0.5, exact=True, rungs=["reinforce-togo"])
+    assert report.measurement.dropped.cosine.value == pytest.approx(-1.0)
+    assert report.measurement.dropped.length == pytest.approx(2.0)  # (1 − 1.5)/(1 − 0.75)
+    assert any("cosine" in text and "-1.00" in text for text in report.sentences())
+
+
+def test_the_short_corridor_needs_no_time_limit_when_measured_exactly():
+    env = short_corridor()
+    model = make_model(env.observation_space, env.action_space, policy="tabular", critic=False, key=jax.random.key(0))
+    found = pg.measure(env, model, gamma=1.0, exact=True, rungs=["reinforce-togo"]).measurement
+    assert found.rungs["reinforce-togo"].worth.value > 1
+    assert found.rungs["reinforce-togo"].norm.value == pytest.approx(found.true_norm.value, rel=1e-9)
+    with pytest.raises(ValueError, match="has no time limit, so an episode may never end: set max_episode_steps, or"):
+        pg.measure(env, model, gamma=1.0)
+
+
+# What is refused, and what is written
+
+
+def test_what_cannot_be_measured_is_refused_in_a_sentence(world):
+    env, _, play = world
+    bare = tabular(env, critic=False)
+    for arguments, words in (
+        ({"rungs": ["gae"]}, "the rung 'gae' needs a critic and this policy has none"),
+        ({"rungs": ["gea"]}, "unknown rung 'gea': did you mean 'gae'"),
+        ({"rungs": ["gae:1.5"]}, r"lam must be in \[0, 1\]"),
+        ({"rungs": ["reinforce:2"]}, "has no number to set"),
+        ({"rungs": ["n-step:0.5"]}, "must be a whole number of steps"),
+        ({"trajectories": 100}, "fewer than four batches"),
+        ({"trajectories": 1}, "trajectories must be a whole number of at least 4"),
+        ({"objective": "average"}, "unknown objective 'average'"),
+        ({"gamma": 1.5}, r"gamma must be in \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pg.measure(env, bare, **arguments)
+    with pytest.raises(ValueError, match="the policy's observation space"):
+        pg.measure("CartPole-v1", pg.Policy(bare, env.observation_space, env.action_space))
+    with pytest.raises(ValueError, match="only those can be measured exactly"):
+        pg.measure("probe:action", bare, exact=True, max_episode_steps=1)
+    zero = jax.tree.map(lambda x: x, lambda key: play[16](key)._replace(reward=jnp.zeros((3, 16))))
+    with pytest.raises(ValueError, match="every gradient is exactly zero"):
+        measure_gradients(zero, bare, make_rungs(["reinforce-togo"], gamma=1.0), gamma=1.0, objective="discounted",
+                          trajectories=64, batch=16, has_critic=False)  # fmt: skip
+
+
+def test_a_report_is_one_page_and_the_same_numbers_as_json(world, tmp_path):
+    env, model, _ = world
+    report = pg.measure(env, model, gamma=GAMMA, trajectories=256, batch=16, rungs=["reinforce-mean", "gae"])
+    page = report.save(tmp_path / "out")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == 3 and "<script" not in text and "src=" not in text
+    assert "http" not in text.replace("http://www.w3.org", ""), "no network"
+    saved = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(saved["measurement"]["rungs"]) == {"reinforce", "reinforce-mean", "gae"}
+    assert saved["measurement"]["rungs"]["gae"]["variance"]["value"] == report.measurement.rungs["gae"].variance.value
+    assert 1 <= len(report.sentences()) <= 6 and "gae" in str(report)
+
+
+def test_a_projection_keeps_inner_products(monkeypatch, world):
+    """Vectors of 1,024 numbers instead of 20,000: norms to √(2/1024) = 4 %."""
+    x = jax.random.normal(jax.random.key(0), (6, 20_000)) + 0.3
+    y = g.Projection.make(20_000, 1024, seed=1)(x)
+    assert y.shape == (6, 1024)
+    assert np.allclose(np.sum(y**2, axis=1), np.sum(x**2, axis=1), rtol=0.2)
+    assert float(y[0] @ y[1]) == pytest.approx(float(x[0] @ x[1]), rel=0.5)
+    monkeypatch.setattr(g, "ENTRIES", 1)
+    _, model, play = world
+    rungs = make_rungs(["reinforce"], gamma=GAMMA)
+    found = g.gather(play[16], model, rungs, trajectories=64, batch=16, gamma=GAMMA)
+    assert found.projected is None, "there is nothing to gain below 1,024 parameters"
