@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
 from policygrad.ladder.recursion import masked_mean
-from policygrad.learn.gradient import COLUMNS, Clipped, average, steps_from, surrogate
+from policygrad.learn.gradient import COLUMNS, Clipped, average, gradient_samples, steps_from, surrogate
 from policygrad.models.actor_critic import is_memoryless, unroll
 from policygrad.models.normalize import running_return
 from policygrad.types import Trajectory
@@ -26,6 +26,8 @@ OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = {
 }
 """Directions only; the learning rate is a leaf of :class:`Hyper`. ``rmsprop-tf`` starts its average at one and adds ε
 inside the root (Mnih et al. 2016)."""
+MEASURED, NUMBERS = 64, 2**24
+"""At most so many columns of a window are asked for a gradient of their own, of so many numbers all together."""
 
 
 class Hyper(NamedTuple):
@@ -112,6 +114,8 @@ def make_learner(
     target_kl: float | None = None,
     n_streams: int | None = None,
     gradient_rows: int | None = None,
+    measure_every: int = 0,
+    axis: str | None = None,
 ) -> Learner:
     """The learner of one preset.
 
@@ -135,6 +139,9 @@ def make_learner(
         n_streams: number of columns of a window; needed where rewards are normalised.
         gradient_rows: at most so many rows at a time in a gradient, whose parts are then added up: with images it stays
             in the processor's cache. Only for memoryless models with ``per="step"``.
+        measure_every: every so many updates the metrics of ``update`` hold :func:`noise_sums`, else zeros; 0: never.
+            Nothing that is learned depends on it.
+        axis: the name of the axis of a ``vmap`` around ``update``: updates that nobody measures then cost nothing.
     """
     template = eqx.filter_eval_shape(make_model, jax.random.key(0))
     is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
@@ -252,9 +259,19 @@ def make_learner(
         batch = weigh(state, trajectory)
         new, metrics = (once if n_steps == 1 else passes)(state, batch, key)
         metrics |= measure(state, batch)
+        if measure_every:
+            metrics |= now_and_then(state, batch)
         rows = state.rows + jnp.sum(trajectory.mask, dtype=jnp.int32)
         new = renew(new._replace(updates=state.updates + 1, rows=rows))
         return observe(new, trajectory), metrics
+
+    def now_and_then(state: LearnerState, batch: Batch) -> dict[str, Array]:
+        """:func:`noise_sums` at every K-th update, zeros at the others."""
+        due = state.updates % measure_every == 0
+        anyone = due if axis is None else jax.lax.pmax(due, axis)  # one flag for all seeds, or both branches would run
+        look = lambda: noise_sums(combine(state.params), batch)  # noqa: E731
+        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(look))  # noqa: E731
+        return jax.tree.map(lambda x: jnp.where(due, x, 0), jax.lax.cond(anyone, look, zeros))
 
     def measure(state: LearnerState, batch: Batch) -> dict[str, Array]:
         mask, learning_rate = batch.trajectory.mask, {"learning_rate": rate(state)}
@@ -302,6 +319,44 @@ def make_learner(
     return Learner(
         init, weigh, grad, apply, step, renew, observe, measure, metrics, update, lambda state: combine(state.params)
     )
+
+
+def noise_sums(model: Any, batch: Batch) -> dict[str, Array]:
+    """What the noise of a window's policy gradient is computed from. The columns' own gradients g_i = Σ_t ∇log π·Ψ give
+    with their products g_i·g_j, for n columns, without bias
+
+        ‖E g‖²   ≈  U     = Σ_{i≠j} g_i·g_j / (n(n − 1))
+        tr Cov g ≈  D − U,   D = Σ_i ‖g_i‖² / n
+
+    (McCandlish et al. 2018, "An empirical model of large-batch training", appendix A). Over some updates, with B
+    columns in a window, the sums of B·U and of D − U have as ratio the window's signal-to-noise ratio. Of many
+    columns, or of large models, the first ones stand for all.
+
+    Returns:
+        Sums over this one update, in squared units of the gradient: ``measure/updates`` = 1, ``measure/columns`` = B,
+        ``measure/signal`` = B·U, ``measure/spread`` = D − U, and ``measure/cosine``, the mean of cos(g_i, g_j).
+    """
+    n_columns = batch.weights.shape[1]
+    size = sum(x.size for x in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+    n = min(n_columns, max(2, min(MEASURED, NUMBERS // size)))
+    trajectory, weights = jax.tree.map(
+        lambda axis, leaf: jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, n, axis=axis), leaf),
+        (COLUMNS, 1),
+        (batch.trajectory, batch.weights),
+    )
+    g = jnp.concatenate([x.reshape(n, -1) for x in jax.tree.leaves(gradient_samples(model, trajectory, weights))], 1)
+    products = g @ g.T
+    squares = jnp.diagonal(products)
+    lengths = jnp.sqrt(jnp.maximum(squares, jnp.finfo(g.dtype).tiny))
+    between = lambda x: (jnp.sum(x) - jnp.trace(x)) / (n * (n - 1))  # noqa: E731
+    norm, one = between(products), jnp.ones((), g.dtype)
+    return {
+        "measure/updates": one,
+        "measure/columns": n_columns * one,
+        "measure/signal": n_columns * norm,
+        "measure/spread": jnp.mean(squares) - norm,
+        "measure/cosine": between(products / jnp.outer(lengths, lengths)),
+    }
 
 
 def refuse_integers(params: PyTree) -> None:

@@ -26,6 +26,8 @@ from policygrad.run.devices import is_small, shares
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.types import Finished, Trajectory
 
+SEEDS = "seeds"
+"""The axis of seeds that are computed together."""
 QUICK = {"xla_backend_optimization_level": 0}
 """How a program that runs once is compiled: three times faster."""
 ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
@@ -105,7 +107,8 @@ def make_program(recipe: Recipe, env: Env, model: Any = None, *, groups: int | N
     limit = env.time_limit or horizon if recipe.max_episode_steps is None else recipe.max_episode_steps
     stream = autoreset(env, limit, finite_horizon=recipe.time_to_go and horizon is None)
     groups = shares(recipe.seeds, len(jax.devices())) if groups is None else groups
-    learner = learner_of(recipe, model_maker(recipe, env, horizon or stream.time_limit, model))
+    make = model_maker(recipe, env, horizon or stream.time_limit, model)
+    learner = learner_of(recipe, make, axis=SEEDS if recipe.seeds > 1 else None)
     if recipe.collect == "episodes":
         if stream.time_limit is None:
             raise RecipeError(
@@ -117,7 +120,7 @@ def make_program(recipe: Recipe, env: Env, model: Any = None, *, groups: int | N
         collector = window_collector(stream, recipe.n_envs, recipe.n_steps)
     init, update = initializer(learner, collector), updater(learner, collector, clip_reward=recipe.clip_reward)
     if recipe.seeds > 1:
-        init, update = jax.vmap(init), jax.vmap(update)
+        init, update = jax.vmap(init), jax.vmap(update, axis_name=SEEDS)
     advance = advancer(update, freeze=recipe.collect == "episodes")
     return Program(
         recipe,
@@ -205,7 +208,8 @@ def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Ca
     )
 
 
-def learner_of(recipe: Recipe, make: Callable[[Array], Any]) -> Learner:
+def learner_of(recipe: Recipe, make: Callable[[Array], Any], *, axis: str | None = None) -> Learner:
+    """The learner of a recipe. ``axis`` names the seeds' axis, where they are updated together."""
     r = recipe
     kinds = {"score": Score(), "ratio": Ratio(), "clipped": Clipped(r.clip_range), "kl-penalty": KLPenalty(r.kl_coef)}
     schedule = (lambda rows: jnp.maximum(0.0, 1 - rows / r.total_timesteps)) if r.lr_schedule == "linear" else None
@@ -228,6 +232,8 @@ def learner_of(recipe: Recipe, make: Callable[[Array], Any]) -> Learner:
         target_kl=r.target_kl,
         n_streams=r.n_envs,
         gradient_rows=r.gradient_rows,
+        measure_every=r.measure_every,
+        axis=axis,
     )
 
 
@@ -269,9 +275,10 @@ def stats_of(metrics: dict[str, Array], trajectory: Trajectory, finished: Finish
         "ret": total(finished.ret),
         "length": total(finished.length),
         "episodes": total(1.0),
+        "truncated": total(trajectory.truncated & ~trajectory.terminated),
         "updates": jnp.ones(()),
     }
-    return rollout | {f"train/{name}": x for name, x in metrics.items()}
+    return rollout | {name if "/" in name else f"train/{name}": x for name, x in metrics.items()}
 
 
 def advancer(
@@ -311,7 +318,22 @@ def means(stats: Stats) -> dict[str, np.ndarray]:
     def per(total: np.ndarray, n: np.ndarray) -> np.ndarray:
         return np.where(n > 0, total / np.maximum(n, 1), np.float32(np.nan))
 
-    rollout = {
-        f"rollout/ep_{name}_mean": per(sums[key], sums["episodes"]) for name, key in (("rew", "ret"), ("len", "length"))
-    }
-    return rollout | {name: per(x, sums["updates"]) for name, x in sums.items() if name.startswith("train/")}
+    names = {"rollout/ep_rew_mean": "ret", "rollout/ep_len_mean": "length", "rollout/truncated": "truncated"}
+    rollout = {name: per(sums[key], sums["episodes"]) for name, key in names.items() if key in sums}
+    train = {name: per(x, sums["updates"]) for name, x in sums.items() if name.startswith("train/")}
+    return rollout | train | noise(sums)
+
+
+def noise(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of the policy's gradient, from :func:`policygrad.learn.learner.noise_sums` over some updates: the window's
+    signal-to-noise ratio ‖E g‖²/tr Cov ĝ (unbiased parts, so that it may be below zero), the noise scale in columns
+    (how many would make it one; NaN where no signal was seen), and the mean cosine between two columns' gradients."""
+    if "measure/updates" not in sums:
+        return {}
+    n, columns, signal, spread, cosine = (
+        sums[f"measure/{name}"] for name in ("updates", "columns", "signal", "spread", "cosine")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = signal / spread
+        scale = np.where(snr > 0, columns / n / snr, np.float32(np.nan))
+        return {"measure/snr": snr, "measure/noise_scale": scale, "measure/cosine": cosine / n}

@@ -219,6 +219,9 @@ class Recipe:
     video_every: int = option(
         0, "environment steps between films of an episode, in the run's folder; 0: none", "watching", low=0
     )
+    measure_every: int = option(
+        0, "updates between two looks at the gradient's noise (measure/snr, ...); 0: none", "watching", low=0
+    )
     log_every: int | None = option(
         None,
         "environment steps between log rows; default: a hundredth of the budget, at most 250,000",
@@ -501,6 +504,14 @@ def check_together(recipe: Recipe) -> None:
         (
             r.workers > 0 and steps > 1,
             "a worker takes one gradient step a window: set n_epochs=1 and n_minibatches=1, or workers=0",
+        ),
+        (
+            r.measure_every > 0 and r.workers > 0,
+            "measure_every looks at whole windows of one process, and workers keep theirs: set workers=0, or drop it",
+        ),
+        (
+            r.measure_every > 0 and r.n_envs < 2,
+            "measure_every compares the gradients of a window's columns: raise n_envs to at least 2, or drop it",
         ),
         (
             r.stop_reward is not None and r.eval_every == 0,
