@@ -197,13 +197,21 @@ def test_copies_of_host_environments():
         assert part.error > 0 and abs(part.value - truth[name]) < 4 * part.error
 
 
+def begun_anew(env):
+    """What a deep copy of some simulators is."""
+    fresh = World(env.mdp)
+    fresh.reset(seed=0)
+    return fresh
+
+
 def test_environments_that_cannot_be_copied_are_refused():
     mdp = random_mdp(3, 4, 2, horizon=3)
     options = {"gamma": GAMMA, "discounted": True, "states": 16, "max_episode_steps": 3}
     with pytest.raises(ValueError, match=r"Locked cannot be copied in the middle of an episode.*give clone"):
         decompose_host(lambda: Locked(mdp), policy(mdp), **options)
-    with pytest.raises(ValueError, match=r"do not play alike.*give clone"):
-        decompose_host(lambda: World(mdp), policy(mdp), clone=lambda env: env, **options)
+    for clone in (lambda env: env, begun_anew):  # shares its state; is no copy of it
+        with pytest.raises(ValueError, match=r"does not go on as the original.*give clone"):
+            decompose_host(lambda: World(mdp), policy(mdp), clone=clone, **options)
     with pytest.raises(ValueError, match="give max_episode_steps"):
         decompose_host(lambda: World(mdp), policy(mdp), **options | {"max_episode_steps": None})
 

@@ -303,10 +303,8 @@ def decompose_host(
         cumulated = cumulated_weights(gamma, discounted, limit)
         player = Player(env, model, show, jax.random.key(seed))
         env.reset(seed=int(rng.integers(2**31)))
-        for i in range(states):
+        for _ in range(states):
             now = visit_host(env, player, cumulated, rng)
-            if i == 0:
-                require_faithful(env, clone, player.act(now)[1])
             rows.append(branch_host(env, player, now, clone, gamma, actions, continuations, rng))
     input, carry, action, returns = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *rows)
     value = eqx.filter_jit(value_of)(model, critic, input, carry)
@@ -389,7 +387,7 @@ def branch_host(
     """One state's input and memory, k actions, and their returns."""
     seen, actions, carry = player.act(repeat(now, k))
     input = Input(first_of(seen), now.time[0], now.time[0] == 0)
-    copies = [reseeded(clone(env), rng) for _ in range(k * m)]
+    copies = copies_of(env, clone, entry(to_env(env.action_space, actions), 0), k * m, rng)
     ret, weight, alive = np.zeros(k * m), 1.0, np.ones(k * m, bool)
     shown: list[Any] = [None] * (k * m)
     moment, action, carry = repeat((repeat(now, k), actions, carry), m)
@@ -411,26 +409,27 @@ def reseeded(env: Any, rng: np.random.Generator) -> Any:
     return env
 
 
-def require_faithful(env: Any, clone: Callable[[Any], Any], action: Any) -> None:
-    """Two copies play alike from the same seed, though one of them has already gone on."""
-    name, sent = type(env.unwrapped).__name__, entry(to_env(env.action_space, action), 0)
+def copies_of(env: Any, clone: Callable[[Any], Any], action: Any, n: int, rng: np.random.Generator) -> list[Any]:
+    """n copies of ``env`` as it is, which is then used up: it must go on as another copy does from the same seed, also
+    when a third one has moved before."""
+    name = type(env.unwrapped).__name__
     fix = (
         "give clone, a function env -> an independent copy (one that saves and restores the simulator's state), "
         "or measure a pure environment with decompose"
     )
     try:
-        one, other = (reseeded(clone(env), np.random.default_rng(0)) for _ in range(2))
+        moved, witness, *copies = (clone(env) for _ in range(n + 2))
+        reseeded(moved, rng).step(action)
+        expected, found = (reseeded(e, np.random.default_rng(0)).step(action)[:4] for e in (env, witness))
     except Exception as error:
         raise ValueError(f"{name} cannot be copied in the middle of an episode ({reason(error)}): {fix}") from error
-    first = one.step(sent)[:4]
-    if not (first[2] or first[3]):
-        one.step(sent)
-    second = other.step(sent)[:4]
-    if one.unwrapped is env.unwrapped or not eqx.tree_equal(*jax.tree.map(np.asarray, (first, second))):
+    if witness.unwrapped is env.unwrapped or not eqx.tree_equal(*jax.tree.map(np.asarray, (expected, found))):
         raise ValueError(
-            f"copies of {name} do not play alike from the same state and seed; they share a state, or their randomness "
-            f"is not that of np_random: {fix}"
+            f"a copy of {name} in the middle of an episode does not go on as the original does from the same seed; it "
+            f"begins anew, shares its state, or takes random numbers from elsewhere than np_random: {fix}"
         )
+    reseeded(env, rng)
+    return [reseeded(copy, rng) for copy in copies]
 
 
 # From branches to parts
