@@ -27,8 +27,8 @@ def attach(
 
 
 def callable_package(name: str, home: str) -> None:
-    """Let a package be called: its name is also the name of a function, ``home`` (``module:function``), which may stand on
-    a higher floor and is imported when it is called."""
+    """Let a package be called: its name is also the name of a function, ``home`` (``module:function``), which may stand
+    on a higher floor and is imported when it is called."""
 
     class Package(ModuleType):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         report = measuring.measure(
             env, policy, behaviour=behaviour, rungs=split(args.rungs), objective=args.objective, gamma=args.gamma,
             trajectories=args.trajectories, reference=args.reference, batch=args.batch, exact=args.exact,
-            max_episode_steps=args.max_episode_steps, seed=args.seed, tell=talk,
+            parts=args.parts, max_episode_steps=args.max_episode_steps, seed=args.seed, tell=talk,
         )  # fmt: skip
     finally:
         talk.close()
@@ -112,6 +112,16 @@ def parser() -> Parser:
     option("--reference", metavar="N", type=int, help="episodes for the true gradient (default: as many)")
     option("--batch", metavar="N", type=int, default=64, help="trajectories of one gradient" + default)
     option("--exact", action="store_true", help="no sampling: for chain, corridor, grid, cliff, random" + default)
+    option(
+        "--parts",
+        metavar="STATES",
+        type=int,
+        nargs="?",
+        const=256,
+        default=0,
+        help="also decompose the variance into what state, action and future cause, from so many states (256)"
+        + default,
+    )
     option("--out", metavar="DIR", help="write report.html, report.json and the pictures there (default: nothing)")
     option("--json", action="store_true", help="print one JSON object and nothing else (default: a table)")
     option("--gamma", metavar="X", type=float, help="discount γ (default: the run's)")

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
+from policygrad.measure.decomposition import Decomposition
 from policygrad.measure.microscope import Measurement, RungReport
 from policygrad.measure.statistics import Estimate, Ratio
 
@@ -12,13 +12,16 @@ GOAL = 0.5
 """The cosine to the true gradient that sentences about the batch size aim at; beyond it, 0.9."""
 
 
-def sentences(m: Measurement, parts: Any = None) -> list[str]:
+def sentences(m: Measurement, parts: Decomposition | None = None) -> list[str]:
     """At most six.
 
     Args:
         parts: the decomposition of the variance, where there is one.
     """
-    return list(told(m))[:MOST]
+    texts = list(told(m))
+    if parts is not None:
+        texts.insert(min(2, len(texts)), caused(parts))
+    return texts[:MOST]
 
 
 def told(m: Measurement) -> Iterator[str]:
@@ -49,9 +52,13 @@ def best(plain: RungReport, others: list[RungReport], m: Measurement) -> str:
     if first.worth.low <= 1:
         can = "is" if m.exact else "can be told to be"
         return f"No rung {can} worth more than {plain.name} {data}."
-    text = f"{first.name} is worth {span(first.worth, m.exact)} × the data of {plain.name} {data}, the most of all"
+    text = f"{first.name} is worth {span(first.worth, m.exact)} × the data of {plain.name} {data}"
     second = next((r for r in ranked[1:] if r.worth.low > 1), None)
-    return text + (f"; {second.name} follows with {span(second.worth, m.exact)} ×." if second else ".")
+    if second is None:
+        return f"{text}, the most of all."
+    if not m.exact and second.worth.high >= first.worth.low:
+        return f"{text}; {second.name} with {span(second.worth, m.exact)} × cannot be told from it."
+    return f"{text}, the most of all; {second.name} follows with {span(second.worth, m.exact)} ×."
 
 
 def enough_data(m: Measurement) -> str:
@@ -121,6 +128,17 @@ def overlap(others: list[RungReport]) -> str:
         return ""
     return (
         f"Importance weights leave {percent(weighted[0].effective.value)} of the trajectories (effective sample size)."  # type: ignore[union-attr]
+    )
+
+
+def caused(parts: Decomposition) -> str:
+    """Where the variance comes from, and whether a better baseline can help."""
+    own = parts.plain if parts.value is None else parts.value
+    shares = [percent(part.share.value) for part in (own.trajectory, own.action, own.state)]
+    subject = "without a baseline" if parts.value is None else "with V as baseline"
+    return (
+        f"Of the variance of one step's term ({subject}) {shares[0]} is caused by what follows the action, {shares[1]} "
+        f"by the action, {shares[2]} by the state: {parts.verdict}."
     )
 
 

@@ -11,10 +11,11 @@ import jax
 from policygrad.collect.host import Clock, HostCollector, plain
 from policygrad.collect.xla import episode_collector
 from policygrad.envs import host, registry
-from policygrad.envs.core import autoreset
+from policygrad.envs.core import Stream, autoreset
 from policygrad.envs.memory import remember
 from policygrad.envs.tabular import TabularMDP
 from policygrad.ladder.psi import Psi
+from policygrad.measure.decomposition import Decomposition, decompose, decompose_host
 from policygrad.measure.exactly import measure_exactly
 from policygrad.measure.microscope import measure_gradients
 from policygrad.measure.rungs import Rung, make_rungs
@@ -42,6 +43,7 @@ def measure(
     reference: int | None = None,
     batch: int = 64,
     exact: bool = False,
+    parts: int = 0,
     max_episode_steps: int | None = None,
     seed: int = 0,
     tell: Tell = lambda what, done, n: None,
@@ -65,6 +67,8 @@ def measure(
             gradient.
         batch: N, the batch size at which rungs are compared, and which they couple.
         exact: for a :class:`TabularMDP`: no sampling at all.
+        parts: from so many states, at which several actions are tried and several continuations played, tell which
+            parts of the variance are caused by the state, by the action and by what followed; 0: not.
         max_episode_steps: time limit, in place of the environment's own.
         tell: called while playing.
 
@@ -73,7 +77,8 @@ def measure(
             trajectories, no end of an episode in sight, nothing but zeros. One sentence each.
     """
     enable_compilation_cache()
-    for name, number, least in (("trajectories", trajectories, 4), ("batch", batch, 1), ("seed", seed, 0)):
+    counts = (("trajectories", trajectories, 4), ("batch", batch, 1), ("seed", seed, 0), ("parts", parts, 0))
+    for name, number, least in counts:
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise RecipeError(f"{name} must be a whole number of at least {least}, not {number!r}")
     recipe = next((x.recipe for x in (policy, env) if isinstance(x, Run)), None)
@@ -106,9 +111,10 @@ def measure(
                 reference_trajectories=reference, batch=batch, critic=critic, has_critic=has_critic,
                 collect_reference=None if behaviour is None else own, seed=seed, tell=tell,
             )  # fmt: skip
+        where = stage.decompose(policies[0], gamma, objective, parts, critic, seed) if parts else None
     seconds = time.perf_counter() - began
     shown = shown or registry.env_id(env)
-    return Report(found, shown, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds)
+    return Report(found, shown, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds, parts=where)
 
 
 def recipe_env(run: Run) -> Any:
@@ -149,7 +155,7 @@ class Stage:
 
     def __init__(self, env: Any, policies: list[Policy], recipe: Recipe | None, batch: int, limit: int | None):
         self.batch, self.limit, self.recipe = batch, limit, recipe
-        self.made: Any = env
+        self.env, self.made = env, env
         self.ours = False
         if registry.is_host(env) and not isinstance(env, host.HostEnv):
             self.made, self.ours = self.host(env), True
@@ -184,10 +190,8 @@ class Stage:
             )
         return self.made
 
-    def collector(self, policy: Policy) -> Callable[[jax.Array], Any]:
-        """``key -> trajectory`` of whole episodes of this policy."""
-        if registry.is_host(self.made):
-            return self.host_collector(policy)
+    def stream(self, policy: Policy) -> Stream:
+        """A pure world, as this policy plays it."""
         env = remember(self.made) if policy.remembers else self.made
         finite = self.recipe is not None and self.recipe.time_to_go
         limit = self.limit or env.time_limit or getattr(env, "horizon", None)
@@ -196,8 +200,37 @@ class Stage:
                 f"{self.name} has no time limit, so an episode may never end: set max_episode_steps"
                 + (", or measure it exactly" if isinstance(self.made, TabularMDP) else "")
             )
-        stream = autoreset(env, limit, finite_horizon=finite)
-        collector = episode_collector(stream, self.batch)
+        return autoreset(env, limit, finite_horizon=finite)
+
+    def decompose(
+        self, policy: Policy, gamma: float, objective: str, states: int, critic: Any, seed: int
+    ) -> Decomposition:
+        """Where the variance of this policy's gradient comes from."""
+        how: dict[str, Any] = {
+            "gamma": 1.0 if objective == "undiscounted" else gamma,
+            "discounted": objective == "discounted",
+            "states": states,
+            "critic": critic,
+            "seed": seed,
+        }
+        if not registry.is_host(self.made):
+            return decompose(self.stream(policy), policy.model, **how)
+        r, one = self.recipe, self.env
+        if not isinstance(one, str) and not callable(one):
+            raise RecipeError("parts need new environments of the same kind: give an id, or a function that makes one")
+        options: dict[str, Any] = {"env_kwargs": r.env_options, "wrappers": r.wrappers} if r else {}
+        shown = partial(with_memory, self.made.observation_space, self.made.action_space)
+        limit = getattr(self.made, "time_limit", None) if self.limit is None else self.limit
+        return decompose_host(
+            lambda: host.make_single(one, **options), policy.model, show=shown if policy.remembers else plain,
+            max_episode_steps=limit, **how,
+        )  # fmt: skip
+
+    def collector(self, policy: Policy) -> Callable[[jax.Array], Any]:
+        """``key -> trajectory`` of whole episodes of this policy."""
+        if registry.is_host(self.made):
+            return self.host_collector(policy)
+        collector = episode_collector(self.stream(policy), self.batch)
         arrays, static = eqx.partition(policy.model, eqx.is_array)
 
         @jax.jit

@@ -1,10 +1,11 @@
 """The pictures of a report, as SVG: readable in print, in grey, and without telling red from green."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policygrad.measure.decomposition import Decomposition
 from policygrad.measure.microscope import Measurement, RungReport
 from policygrad.run.plots import COLORS, DASHES, FAINT, GREY, INK, _render, spread
 
@@ -17,7 +18,7 @@ WIDTH = 7.2
 """Inches."""
 
 
-def pictures(m: Measurement, parts: Any = None) -> dict[str, bytes]:
+def pictures(m: Measurement, parts: Decomposition | None = None) -> dict[str, bytes]:
     """``name -> SVG``: those for which there is something to draw."""
     drawn = {"worth": worth(m), "bias-variance": plane(m)}
     if any(math.isfinite(at.cosine_true.value) for r in m.rungs.values() for at in r.by_batch):
@@ -109,6 +110,25 @@ def plane(m: Measurement) -> "Figure":
         axes.plot([1.03], [place], MARKERS[i % len(MARKERS)], color=COLORS[i % len(COLORS)], markerfacecolor=face,
                   markersize=6.5, clip_on=False, transform=axes.transAxes)  # fmt: skip
         axes.text(1.05, place, r.name, transform=axes.transAxes, fontsize=9, color=INK, va="center")
+    return figure
+
+
+def decomposition(parts: Decomposition) -> "Figure":
+    """A bar for each baseline: what follows, the action, the state."""
+    rows = [("without baseline", parts.plain)] + ([("with V(s)", parts.value)] if parts.value is not None else [])
+    figure, axes = blank(1.6 + 0.4 * len(rows), "Where the variance comes from", "variance of one step's term", "")
+    axes.set_position((0.2, axes.get_position().y0, 0.74, axes.get_position().height - 0.12))
+    names = (("trajectory", "what follows"), ("action", "the action"), ("state", "the state"))
+    for place, (_, one) in enumerate(reversed(rows)):
+        left = 0.0
+        for (part, label), color, hatch in zip(names, (COLORS[5], COLORS[4], "#eeeeee"), ("", "//", "..")):
+            width = max(getattr(one, part).variance.value, 0.0)
+            axes.barh(place, width, left=left, height=0.6, color=color, edgecolor=INK, linewidth=0.6, hatch=hatch,
+                      label=label if place == 0 else None)  # fmt: skip
+            left += width
+    axes.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=9)
     return figure
 
 
