@@ -41,7 +41,7 @@ from policygrad.envs.core import Stream
 from policygrad.envs.worker import reason
 from policygrad.ladder.names import in_range
 from policygrad.measure.gather import ENTRIES, Projection, actor_alone
-from policygrad.measure.statistics import Estimate, Linear, Ratio, ratio, variance_of
+from policygrad.measure.statistics import Estimate, Linear, variance_of
 from policygrad.models.actor_critic import initial_carry, is_memoryless
 from policygrad.models.distributions import Categorical
 from policygrad.spaces import from_env, masked, to_bounds, to_env, zeros
@@ -62,8 +62,8 @@ class Part(NamedTuple):
 
     variance: Estimate
     """In squared units of one row's gradient term; the interval is the jackknife's, over states."""
-    share: Ratio
-    """Of the total, with Fieller's interval."""
+    share: Estimate
+    """Of the total, by the delta method; without bounds where the total cannot be told from zero."""
 
 
 class Parts(NamedTuple):
@@ -96,7 +96,7 @@ class Decomposition(NamedTuple):
     @property
     def verdict(self) -> str:
         """Whether a better baseline can help, in a sentence."""
-        low, high = (100 * x for x in self.removable.share[1:])
+        low, high = (100 * x for x in self.removable.share[2:])
         if high < 100 * SMALL:
             return f"no baseline b(s) can help much: the best takes away at most {high:.0f} % of the variance"
         if self.removable.variance.told_from_zero:
@@ -557,4 +557,7 @@ def part_of(part: Linear, total: Linear) -> Part:
         raise ValueError(
             "every return is the same, or no parameter changes the policy: there is no variance to take apart"
         )
-    return Part(part.estimate, ratio(part, total))
+    share = part.value / total.value
+    estimate = Linear(share, (part.influence - share * total.influence) / total.value).estimate
+    known = total.estimate.told_from_zero
+    return Part(part.estimate, estimate if known else Estimate(share, np.inf, -np.inf, np.inf))
