@@ -10,6 +10,8 @@ from policygrad.measure.statistics import Estimate, Ratio
 MOST = 6
 GOAL = 0.5
 """The cosine to the true gradient that sentences about the batch size aim at; beyond it, 0.9."""
+HOPELESS = 0.05
+"""Importance weights that leave a smaller share of the trajectories say nothing."""
 
 
 def sentences(m: Measurement, parts: Decomposition | None = None) -> list[str]:
@@ -27,10 +29,15 @@ def sentences(m: Measurement, parts: Decomposition | None = None) -> list[str]:
 def told(m: Measurement) -> Iterator[str]:
     """All there is to say, by importance."""
     plain, *others = m.rungs.values()
+    left = overlap(m)
+    if left and hopeless(plain):
+        yield f"{left} So few speak for all that nothing here can be trusted: take a behaviour policy that is nearer."
     if m.true_norm.value <= 0 or not m.true_norm.told_from_zero:
         yield nothing_to_see(m, plain)
     yield from [text for text in (best(plain, others, m), enough_data(m), biased(m, others)) if text]
-    yield from [text for text in (critic(m), gamma_dropped(m), harmful(others), cut(m), overlap(others)) if text]
+    yield from [text for text in (critic(m), gamma_dropped(m), harmful(others), cut(m)) if text]
+    if left and not hopeless(plain):
+        yield left
 
 
 def nothing_to_see(m: Measurement, plain: RungReport) -> str:
@@ -122,8 +129,13 @@ def cut(m: Measurement) -> str:
     )
 
 
-def overlap(others: list[RungReport]) -> str:
-    weighted = [r for r in others if r.effective is not None]
+def hopeless(plain: RungReport) -> bool:
+    """Whether importance weights leave next to nothing."""
+    return plain.effective is not None and plain.effective.value < HOPELESS
+
+
+def overlap(m: Measurement) -> str:
+    weighted = [r for r in m.rungs.values() if r.effective is not None]
     if not weighted:
         return ""
     return (
