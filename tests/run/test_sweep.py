@@ -88,6 +88,23 @@ def test_training_is_not_lost_when_measuring_ends_early(tmp_path, monkeypatch):
     assert stored["gradient"] is None and len(stored["cells"]) == 6
 
 
+def test_a_policy_without_rewards_has_a_map_and_no_gradient(tmp_path, capsys):
+    never = {**TINY, "max_episode_steps": 2}  # the end of the chain is farther away
+    nothing = pg.sweep("chain", **never, gamma=0.9, gae_lambda=1, seeds=1, trajectories=32, batch=8, out=tmp_path)
+    assert (
+        nothing.surface is None
+        and "no gradient was measured: every gradient is exactly zero" in capsys.readouterr().err
+    )
+    assert (nothing.path / "map.png").exists()
+
+
+def test_a_gradient_that_may_be_zero_is_no_unit(found):
+    low = found.surface.true_norm._replace(value=-1.0, low=0.0)
+    unknown = module.replace(found.surface, true_norm=low)
+    assert np.isnan(unknown.relative("bias")).all() and np.isfinite(found.surface.relative("bias")).all()
+    assert "cannot be told from zero" in module.replace(found, surface=unknown).table()
+
+
 def test_a_diverged_run_is_a_gap_and_not_the_best(found, tmp_path):
     broken = found.returns.copy()
     broken[found.best] = np.nan

@@ -51,7 +51,8 @@ class Cell(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {name: x._asdict() if isinstance(x, Estimate) else x for name, x in self._asdict().items()}
+        numbers = {name: x._asdict() for name, x in self._asdict().items() if isinstance(x, Estimate)}
+        return {"gamma": self.gamma, "gae_lambda": self.lam, **numbers}
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ class Surface:
     """Mean steps of an episode."""
 
     def relative(self, name: str) -> Float[np.ndarray, "gamma lambda"]:
-        """``bias`` or ``variance`` in units of ‖g‖²."""
-        return self.values(name) / self.true_norm.value
+        """``bias`` or ``variance`` in units of ‖g‖²; NaN where that cannot be told from zero."""
+        known = self.true_norm.told_from_zero and self.true_norm.value > 0
+        return self.values(name) / (self.true_norm.value if known else np.nan)
 
     def values(self, name: str) -> Float[np.ndarray, "gamma lambda"]:
         """The estimates of one kind."""

@@ -96,6 +96,8 @@ def table(found: Any) -> str:
     if found.surface is not None:
         known = (f"{x.value:.2f} (γ = {gamma:g})" for gamma, x in zip(found.gammas, found.surface.explained))
         parts.append(f"explained variance of the fitted critics: {', '.join(known)}")
+        if not found.surface.true_norm.told_from_zero:
+            parts.append("the true gradient g cannot be told from zero: give more trajectories")
     return "\n\n".join(parts)
 
 

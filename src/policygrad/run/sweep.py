@@ -32,6 +32,7 @@ from policygrad.run.build import enable_compilation_cache
 from policygrad.run.devices import is_small, one_device_per_core, shares
 from policygrad.run.evaluate import episode_returns
 from policygrad.run.heatmaps import SCORES, gamma_lambda_map, table
+from policygrad.run.notes import note
 from policygrad.run.program import (
     ONE_THREAD,
     QUICK,
@@ -216,7 +217,11 @@ def sweep(
         found.save()
     if not trajectories:
         return found
-    found = replace(found, surface=measured(found, program, trained.learner, trajectories, batch, tell))
+    try:
+        found = replace(found, surface=measured(found, program, trained.learner, trajectories, batch, tell))
+    except ValueError as error:  # the training is worth more than its measurement
+        note(f"no gradient was measured: {error}")
+        return found
     if path is not None:
         found.save()
     return found
