@@ -211,8 +211,9 @@ def ratio(top: Linear, bottom: Linear) -> Ratio:
         return Ratio(value, float(max((qb - half) / qa, 0.0)), float((qb + half) / qa))
     if root <= 0:
         return Ratio(value, float("-inf"), float("inf"))
-    low = (qb - np.sqrt(root)) / qa, (qb + np.sqrt(root)) / qa
-    return Ratio(value, float(max(low)), float("inf")) if max(low) > 0 else Ratio(value, float("-inf"), float("inf"))
+    first, last = sorted(((qb - np.sqrt(root)) / qa, (qb + np.sqrt(root)) / qa))  # what lies between is excluded
+    only_above = first <= 0 < last
+    return Ratio(value, float(last) if only_above else float("-inf"), float("inf"))
 
 
 CLEAR = 0.2

@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+from gymnasium.wrappers import TimeLimit
 
 from policygrad.collect.host import Clock, HostCollector, plain
 from policygrad.collect.xla import episode_collector
@@ -220,11 +221,14 @@ class Stage:
             raise RecipeError("parts need new environments of the same kind: give an id, or a function that makes one")
         options: dict[str, Any] = {"env_kwargs": r.env_options, "wrappers": r.wrappers} if r else {}
         shown = partial(with_memory, self.made.observation_space, self.made.action_space)
+
+        def make() -> Any:
+            made = host.make_single(one, **options)
+            return made if self.limit is None else TimeLimit(made, self.limit)
+
+        show = shown if policy.remembers else plain
         limit = getattr(self.made, "time_limit", None) if self.limit is None else self.limit
-        return decompose_host(
-            lambda: host.make_single(one, **options), policy.model, show=shown if policy.remembers else plain,
-            max_episode_steps=limit, **how,
-        )  # fmt: skip
+        return decompose_host(make, policy.model, show=show, max_episode_steps=limit, **how)
 
     def collector(self, policy: Policy) -> Callable[[jax.Array], Any]:
         """``key -> trajectory`` of whole episodes of this policy."""
