@@ -22,6 +22,7 @@ VERBS = {
     "play": ("policygrad.cli.play", "watch a trained policy, in a window or as a GIF or MP4"),
     "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),
     "sweep": ("policygrad.cli.sweep", "train every γ with every λ, and draw the map"),
+    "doctor": ("policygrad.cli.doctor", "say why a run does not learn, and what to change"),
     "check": ("policygrad.cli.check", "play an environment for a while, and say what is wrong with it"),
     "list": ("policygrad.cli.list", "list the algorithms and environments, or describe one"),
 }

@@ -1,0 +1,521 @@
+"""Why does it not learn? A run's own log, read by rules of thumb.
+
+Each rule looks at one number, holds it against a limit of :data:`LIMITS`, and names the one flag to change. Most rules
+are asked only where the return did not rise: what learns needs no cure. The figures are means over seeds.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Float
+
+from policygrad.measure.microscope import Measurement, RungReport
+from policygrad.spaces import parts
+
+AT_MOST = 6
+"""So many verdicts are worth reading."""
+AS_TRAINED = "as trained"
+"""The run's own estimator among the rungs of a measurement."""
+SWAY, STILL = 0.7, 0.1
+"""Shares of a healthy run's rise that are worth a word: less than that is left, or more came in the last fifth."""
+PARTS = 10
+"""A run is read in so many parts of equal length."""
+
+
+class Limit(NamedTuple):
+    """A threshold, and why it is where it is."""
+
+    value: float
+    why: str
+
+
+LIMITS: dict[str, Limit] = {
+    "rise": Limit(4.0, "standard errors by which the return must rise, so that chance alone would not do it"),
+    "rise_share": Limit(0.1, "and the share of its own size: less is no learning worth the name"),
+    "kept": Limit(0.15, "share of the rise that is left at the end; healthy runs sway, but do not fall that far"),
+    "constant": Limit(1e-6, "spread of the returns, as a share of their size: all episodes earned the same"),
+    "updates": Limit(100, "gradient steps; with the presets' step sizes a policy has hardly moved by then"),
+    "reward_large": Limit(1e3, "discounted return's size; V's error is its square, and swamps the policy's gradient"),
+    "reward_small": Limit(1e-2, "discounted return's size; the entropy bonus and the optimiser's ε outweigh it"),
+    "entropy_low": Limit(0.05, "share of the untrained policy's randomness; what is not tried is not learned"),
+    "entropy_high": Limit(0.95, "share of the untrained policy's randomness that the bonus has kept to the end"),
+    "entropy_moved": Limit(0.01, "largest change of that share; a policy that learns moves more"),
+    "clip_fraction": Limit(0.3, "share of the rows whose ratio is clipped; they teach nothing more in this window"),
+    "approx_kl": Limit(0.1, "nats between the policy that played and the one that learns; PPO's habit is 0.01 to 0.03"),
+    "sight_short": Limit(0.05, "1/(1 − γ) as a share of an episode: beyond it nothing is seen"),
+    "sight_blind": Limit(3.0, "steps; 1/(1 − γ) below it, in long episodes, is wrong even where the return rises"),
+    "explained": Limit(0.05, "explained variance of V: below it V is no better than a constant"),
+    "snr": Limit(
+        0.01,
+        "signal-to-noise ratio of one update: of a hundred steps one points the way; up to 0.1 if not told from zero",
+    ),
+    "clipped_norm": Limit(100.0, "gradient's norm in units of max_grad_norm: every step is cut to its direction"),
+    "truncated": Limit(0.99, "share of the episodes that the time limit cut: no return tells how an episode ends"),
+}
+"""Every threshold; ``docs/22-doctor.md`` has the same table."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong, the number behind it, and what to change."""
+
+    name: str
+    words: str
+    value: float
+    limit: float
+    flag: str
+    """The one thing to change; empty where nothing needs to be."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.words} Try: {self.flag}" if self.flag else self.words
+
+
+class Randomness(NamedTuple):
+    """How random the untrained policy is: what its entropy is held against."""
+
+    entropy: float
+    """In nats."""
+    continuous: int
+    """Dimensions of a continuous action; 0 for a discrete one."""
+
+    def share(self, entropy: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """What is left of it: H/H₀ for discrete actions, e^((H − H₀)/d) (the spread's ratio) for d continuous ones."""
+        if self.continuous:
+            return np.exp((entropy - self.entropy) / self.continuous)
+        return np.asarray(entropy / max(self.entropy, 1e-9))
+
+
+def randomness_of(action_space: spaces.Space, recipe: Mapping[str, Any]) -> Randomness | None:
+    """That of a policy that has learned nothing: uniform over discrete actions, N(0, σ₀²) in each continuous dimension.
+    None where the space is mixed, or its distribution no Gaussian."""
+    leaves = parts(action_space)
+    if all(isinstance(leaf, spaces.Box) for leaf in leaves):
+        if recipe["bounds"] != "clip" or recipe["gsde"] or recipe["policy"] == "own":
+            return None
+        d = sum(math.prod(leaf.shape or ()) for leaf in leaves)
+        return Randomness(d * (0.5 * math.log(2 * math.pi * math.e) + recipe["log_std_init"]), d)
+    counts = [log_choices(leaf) for leaf in leaves]
+    known = [count for count in counts if count is not None]
+    return Randomness(sum(known), 0) if len(known) == len(counts) else None
+
+
+def log_choices(space: spaces.Space) -> float | None:
+    """The logarithm of how many actions there are; None for a continuous one."""
+    if isinstance(space, spaces.Discrete):
+        return math.log(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return float(np.log(space.nvec).sum())
+    if isinstance(space, spaces.MultiBinary):
+        return math.prod(space.shape) * math.log(2)
+    return None
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that is known of a run."""
+
+    history: Mapping[str, Float[np.ndarray, "rows"]]
+    """Means over seeds."""
+    recipe: Mapping[str, Any]
+    randomness: Randomness | None
+    own: RungReport | None
+    """The run's own estimator under the microscope."""
+
+    def column(self, name: str) -> Float[np.ndarray, "n"]:
+        """The rows in which ``name`` was measured."""
+        rows = np.asarray(self.history.get(name, ()), float)
+        return rows[np.isfinite(rows)]
+
+    def late(self, name: str) -> float:
+        """Its median over the second half; NaN where it was not measured."""
+        rows = self.column(name)
+        return float(np.median(rows[len(rows) // 2 :])) if len(rows) else math.nan
+
+    @cached_property
+    def ret(self) -> Float[np.ndarray, "n"]:
+        """Mean returns of finished episodes."""
+        return self.column("rollout/ep_rew_mean")
+
+    @cached_property
+    def parts(self) -> Float[np.ndarray, "parts"]:
+        """The return in each part of the run."""
+        return np.array([part.mean() for part in np.array_split(self.ret, min(PARTS, len(self.ret)))])
+
+    @property
+    def first(self) -> float:
+        return float(self.ret[0])
+
+    @property
+    def rise(self) -> float:
+        """From the first row to the best part."""
+        return float(self.parts.max() - self.first)
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard error of ``rise``, from how neighbouring rows differ."""
+        if len(self.ret) < 3:
+            return math.inf
+        row = 1.48 * float(np.median(np.abs(np.diff(self.ret)))) / math.sqrt(2)
+        return row * math.sqrt(1 + len(self.parts) / len(self.ret))
+
+    @property
+    def size(self) -> float:
+        """The size of a return."""
+        return float(np.abs(self.ret).max())
+
+    @cached_property
+    def learned(self) -> bool:
+        """The return rose, and by more than chance."""
+        told = self.rise > LIMITS["rise"].value * self.noise
+        return told and self.rise > LIMITS["rise_share"].value * max(abs(self.first), abs(self.parts.max()))
+
+    @property
+    def kept(self) -> float:
+        """The share of the rise that is left at the end."""
+        return float((self.last - self.first) / self.rise)
+
+    @property
+    def last(self) -> float:
+        """The return at the end."""
+        return float(self.parts[-1])
+
+    @property
+    def steps(self) -> float:
+        return float(self.column("time/total_timesteps")[-1])
+
+    @property
+    def length(self) -> float:
+        """Steps of an episode."""
+        return self.late("rollout/ep_len_mean")
+
+    @property
+    def updates(self) -> float:
+        """Gradient steps."""
+        recipe, windows = self.recipe, self.steps / self.recipe["n_envs"]
+        if recipe["collect"] == "window":
+            windows /= recipe["n_steps"]
+        else:
+            windows *= float(np.mean(1 / self.column("rollout/ep_len_mean")))
+        return windows * recipe["n_epochs"] * recipe["n_minibatches"]
+
+    @property
+    def trajectories(self) -> float:
+        """Episodes in one update."""
+        recipe = self.recipe
+        return recipe["n_envs"] * (recipe["n_steps"] / self.length if recipe["collect"] == "window" else 1.0)
+
+    @property
+    def sight(self) -> float:
+        """1/(1 − γ), in steps."""
+        return 1 / max(1 - self.recipe["gamma"], 1e-12)
+
+    @cached_property
+    def random(self) -> Float[np.ndarray, "n"]:
+        """The share of the untrained policy's randomness, row by row."""
+        entropy = self.column("train/entropy")
+        if not len(entropy):
+            return entropy
+        return (self.randomness or Randomness(entropy[0], 0 if entropy[0] > 0 else 1)).share(entropy)
+
+
+def diagnose(
+    history: Mapping[str, Float[np.ndarray, "rows seeds"]],
+    recipe: Mapping[str, Any],
+    *,
+    randomness: Randomness | None = None,
+    measurement: Measurement | None = None,
+    rung: str = AS_TRAINED,
+) -> list[Verdict]:
+    """Why a run does not learn: at most six verdicts, the most important first. One that learned has one, "healthy".
+
+    Args:
+        history: the log's columns by their names (``rollout/ep_rew_mean``, ``train/entropy``, ...), NaN where nothing
+            was measured; ``time/total_timesteps`` among them.
+        recipe: the run's options.
+        randomness: of the untrained policy; None: as the first row has it.
+        measurement: of its policy under the microscope, where there is one.
+        rung: which rung of the measurement is the run's own estimator; where there is none, none is read.
+
+    Raises:
+        ValueError: a history without rows.
+    """
+    if not len(history.get("time/total_timesteps", ())):
+        raise ValueError("the run has logged nothing yet: train it for longer")
+    own = None if measurement is None else measurement.rungs.get(rung)
+    case = Case({name: mean_over_seeds(x) for name, x in history.items()}, recipe, randomness, own)
+    if not len(case.ret):
+        return [no_episode(case)]
+    checks = ALWAYS
+    if not case.learned or fell_back(case):
+        checks += TOO_LITTLE if any(check(case) for check in TOO_LITTLE) else IF_NOT_LEARNED
+    found = [verdict for check in checks if (verdict := check(case)) is not None]
+    return found[:AT_MOST] or [healthy(case) if case.learned else unclear(case)]
+
+
+def mean_over_seeds(x: Float[np.ndarray, "rows seeds"]) -> Float[np.ndarray, "rows"]:
+    """NaN only where no seed has a number."""
+    x = np.asarray(x, float).reshape(len(x), -1)
+    known = np.isfinite(x)
+    return np.where(known, x, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+
+
+def verdict(name: str, limit: str, value: float, flag: str, words: str) -> Verdict:
+    return Verdict(name, words, float(value), LIMITS[limit].value, flag)
+
+
+# What is wrong even where the return rises
+
+
+def fell_back(case: Case) -> Verdict | None:
+    if not case.learned or case.kept >= LIMITS["kept"].value:
+        return None
+    words = (
+        f"The return rose from {case.first:.4g} to {case.parts.max():.4g} and fell back to {case.last:.4g}: "
+        "steps this large lose what was learned."
+    )
+    return verdict(
+        "fell-back", "kept", case.kept, f"--learning-rate {slower(case):.1g} (or --lr-schedule linear)", words
+    )
+
+
+def reward_large(case: Case) -> Verdict | None:
+    value = discounted(case)
+    if case.recipe["normalize_reward"] or case.recipe["clip_reward"] or not value > LIMITS["reward_large"].value:
+        return None
+    words = f"Discounted returns have a size of about {value:.2g}: too large for V and for the gradient's clip."
+    return verdict("reward-large", "reward_large", value, "--normalize-reward", words)
+
+
+def reward_small(case: Case) -> Verdict | None:
+    value = discounted(case)
+    if case.recipe["normalize_reward"] or not 0 < value < LIMITS["reward_small"].value:
+        return None
+    words = f"Discounted returns have a size of about {value:.2g}: the optimiser's ε and any entropy bonus outweigh it."
+    return verdict("reward-small", "reward_small", value, "--normalize-reward", words)
+
+
+def discounted(case: Case) -> float:
+    """The size of a discounted return: that of the return, as far as γ sees."""
+    lengths = case.column("rollout/ep_len_mean")
+    return float(np.median(np.abs(case.ret) * np.minimum(1.0, case.sight / lengths)))
+
+
+def blind(case: Case) -> Verdict | None:
+    if not (case.sight < LIMITS["sight_blind"].value and case.length > 10 * case.sight):
+        return None
+    return short_sight(case, "sight_blind", case.sight)
+
+
+def short_sight(case: Case, limit: str, value: float) -> Verdict:
+    better = max(0.9, 1 - 5 / case.length)
+    words = (
+        f"γ = {case.recipe['gamma']:g} sees {case.sight:.2g} steps ahead, and an episode has {case.length:.3g}: "
+        "what an action brings later is not credited to it."
+    )
+    return verdict("short-sighted", limit, value, f"--gamma {better:.3g}", words)
+
+
+def far(case: Case) -> Verdict | None:
+    value = case.late("train/approx_kl")
+    if not value > LIMITS["approx_kl"].value:
+        return None
+    words = f"A window's steps move the policy by {value:.2g} nats (approx_kl): its data is another policy's by then."
+    return verdict("too-far", "approx_kl", value, f"--learning-rate {slower(case):.1g} (or --target-kl 0.02)", words)
+
+
+def slower(case: Case) -> float:
+    """A smaller step size: for the optimisers that scale their steps at most 1e-3."""
+    rate = case.recipe["learning_rate"] / 3
+    return rate if case.recipe["optimizer"] == "sgd" else min(rate, 1e-3)
+
+
+def faster(case: Case) -> float:
+    """A larger step size, and no tiny one."""
+    rate = 10 * case.recipe["learning_rate"]
+    return rate if case.recipe["optimizer"] == "sgd" else max(rate, 1e-4)
+
+
+# What is asked only where the return did not rise
+
+
+def no_signal(case: Case) -> Verdict | None:
+    spread = float(np.ptp(case.ret)) / max(case.size, 1e-9)
+    if spread > LIMITS["constant"].value:
+        return None
+    what = "no reward was ever seen" if case.size == 0 else f"every episode returned {case.first:.6g}"
+    cut = case.late("rollout/truncated") > LIMITS["truncated"].value
+    flag = "--max-episode-steps (longer)" if cut else "--ent-coef 0.01"
+    more = f", and the time limit cut it after {case.length:.4g} steps" if cut else ""
+    return verdict("no-signal", "constant", spread, flag, f"Nothing to learn from: {what}{more}.")
+
+
+def few_updates(case: Case) -> Verdict | None:
+    if not case.updates < LIMITS["updates"].value:
+        return None
+    words = f"The budget of {case.steps:,.0f} steps is {case.updates:.0f} gradient steps."
+    needed = case.steps * 10 * LIMITS["updates"].value / max(case.updates, 1)
+    return verdict("few-updates", "updates", case.updates, f"--total-timesteps {needed:.0e}", words)
+
+
+def entropy_collapsed(case: Case) -> Verdict | None:
+    if not len(case.random):
+        return None
+    value = float(np.median(case.random[-max(1, len(case.random) // 4) :]))
+    if not value < LIMITS["entropy_low"].value:
+        return None
+    words = f"{value:.1%} of the policy's randomness is left, and it has learned nothing that lasts: it stopped trying."
+    bold = case.recipe["learning_rate"] >= 1e-2
+    flag = f"--learning-rate {slower(case):.1g}" if bold else "--ent-coef 0.01"
+    return verdict("entropy-collapsed", "entropy_low", value, flag, words)
+
+
+def entropy_stuck(case: Case) -> Verdict | None:
+    if not len(case.random) or case.recipe["ent_coef"] == 0:
+        return None
+    value = float(case.random[-1])
+    if value < LIMITS["entropy_high"].value:
+        return None
+    lower = case.recipe["ent_coef"] / 100
+    words = (
+        f"The policy still has {value:.0%} of its randomness: the bonus of {case.recipe['ent_coef']:g} pays more "
+        "than the rewards."
+    )
+    return verdict("entropy-stuck", "entropy_high", value, f"--ent-coef {lower:.1g}", words)
+
+
+def hardly_moves(case: Case) -> Verdict | None:
+    if not len(case.random) or entropy_stuck(case):
+        return None
+    moved = float(np.ptp(case.random))
+    if moved > LIMITS["entropy_moved"].value:
+        return None
+    words = f"The policy hardly moves: in {case.updates:,.0f} gradient steps its randomness changed by {moved:.2%}."
+    return verdict("hardly-moves", "entropy_moved", moved, f"--learning-rate {faster(case):.1g}", words)
+
+
+def clipped(case: Case) -> Verdict | None:
+    value, kl = case.late("train/clip_fraction"), case.late("train/approx_kl")
+    if not value > LIMITS["clip_fraction"].value or kl > LIMITS["approx_kl"].value:
+        return None
+    words = f"{value:.0%} of the rows are clipped at ε = {case.recipe['clip_range']:g}: they teach nothing."
+    tight = case.recipe["clip_range"] < 0.1
+    flag = "--clip-range 0.2" if tight else f"--learning-rate {slower(case):.1g}"
+    return verdict("always-clipped", "clip_fraction", value, flag, words)
+
+
+def sees_little(case: Case) -> Verdict | None:
+    value = case.sight / case.length
+    if blind(case) or not value < LIMITS["sight_short"].value:
+        return None
+    return short_sight(case, "sight_short", value)
+
+
+def critic_blind(case: Case) -> Verdict | None:
+    value = case.late("train/explained_variance")
+    if not value < LIMITS["explained"].value:
+        return None
+    words = f"The critic explains {max(value, 0):.0%} of the returns' variance: a constant would be as good."
+    weak = case.recipe["vf_coef"] < 0.25
+    flag = "--vf-coef 0.5" if weak else "--normalize-obs --normalize-reward"
+    return verdict("critic-blind", "explained", value, flag, words)
+
+
+def noisy(case: Case) -> Verdict | None:
+    value, limit = snr_of(case), LIMITS["snr"].value
+    if not value < max(limit, min(2 * snr_error(case), 10 * limit)):
+        return None
+    words = f"The gradient is drowned in noise: an update's signal-to-noise ratio is {value:.2g}"
+    words += "." if value < limit else ", which is not told from zero."
+    times = 2 ** min(6, max(2, math.ceil(math.log2(limit / max(value, 1e-9)))))
+    return verdict("noisy", "snr", value, f"--n-envs {case.recipe['n_envs'] * times}", words)
+
+
+def snr_error(case: Case) -> float:
+    """Standard error of what was logged; 0 where it was not."""
+    logged = case.column("measure/snr")
+    return float(logged.std(ddof=1) / math.sqrt(len(logged))) if len(logged) > 1 else 0.0
+
+
+def snr_of(case: Case) -> float:
+    """‖E ĝ‖²/tr Cov ĝ of one update, as it was logged; else that of the last policy: an update's trajectories over the
+    noise scale. Where no signal was seen the scale's lower end gives what it is at most. NaN where nobody looked."""
+    logged = case.column("measure/snr")
+    if len(logged):
+        return float(logged.mean())
+    if case.own is None:
+        return math.nan
+    scale = case.own.noise_scale
+    known = scale.value if math.isfinite(scale.value) and scale.value > 0 else scale.low
+    return case.trajectories / known if known > 0 else math.nan
+
+
+def gradient_clipped(case: Case) -> Verdict | None:
+    bound = case.recipe["max_grad_norm"]
+    if bound is None:
+        return None
+    value = case.late("train/grad_norm") / bound
+    if not value > LIMITS["clipped_norm"].value:
+        return None
+    words = (
+        f"The gradient is {value:.3g} times as long as max_grad_norm: every step is cut, and V's share is the largest."
+    )
+    flag = "--max-grad-norm none" if case.recipe["normalize_reward"] else "--normalize-reward"
+    return verdict("gradient-clipped", "clipped_norm", value, flag, words)
+
+
+def truncated(case: Case) -> Verdict | None:
+    value = case.late("rollout/truncated")
+    if not value > LIMITS["truncated"].value:
+        return None
+    words = f"The time limit cuts {value:.0%} of the episodes, after {case.length:.4g} steps: no end is ever seen."
+    return verdict("always-truncated", "truncated", value, "--max-episode-steps (longer)", words)
+
+
+# Where no rule speaks
+
+
+def no_episode(case: Case) -> Verdict:
+    words = f"No episode ended in {case.steps:,.0f} steps: there is no return to judge by."
+    return Verdict("no-episode", words, 0.0, 1.0, "--max-episode-steps 1000")
+
+
+def healthy(case: Case) -> Verdict:
+    words, flag = f"Healthy: the return rose from {case.first:.4g} to {case.parts.max():.4g}.", ""
+    if case.kept < SWAY:
+        words += f" It sways, and ended at {case.last:.4g}."
+        flag = "--lr-schedule linear"
+    elif len(case.parts) > 2 and case.last - case.parts[-3] > STILL * case.rise:
+        words += " It was still rising."
+        flag = f"--total-timesteps {2 * case.steps:.0e}"
+    return verdict("healthy", "rise", case.rise / max(case.noise, 1e-9), flag, words)
+
+
+def unclear(case: Case) -> Verdict:
+    words = f"The return did not rise ({case.first:.4g} at first, {case.parts[-1]:.4g} at last), and no rule says why."
+    more = f"--total-timesteps {4 * case.steps:.0e}"
+    return verdict("unclear", "rise", case.rise / max(case.noise, 1e-9), more, words)
+
+
+ALWAYS: tuple[Callable[[Case], Verdict | None], ...] = (reward_large, reward_small, fell_back, blind, far)
+TOO_LITTLE: tuple[Callable[[Case], Verdict | None], ...] = (no_signal, few_updates)
+IF_NOT_LEARNED: tuple[Callable[[Case], Verdict | None], ...] = (
+    entropy_collapsed,
+    entropy_stuck,
+    clipped,
+    hardly_moves,
+    sees_little,
+    critic_blind,
+    noisy,
+    gradient_clipped,
+    truncated,
+)
+"""The rules, the gravest first. Where there was too little to learn from, all other figures mean nothing."""

@@ -1,0 +1,217 @@
+"""The doctor: runs that were broken on purpose, one for each verdict, and healthy ones."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import policygrad as pg
+from policygrad.measure.doctor import AS_TRAINED, AT_MOST, LIMITS, Randomness, diagnose, randomness_of
+from policygrad.run.recipes import make_recipe
+
+PAGE = Path(__file__).parents[2] / "docs" / "22-doctor.md"
+CARTPOLE = pg.make("CartPole-v1")
+SMALL = {"out": None, "eval_every": 0, "tensorboard": False, "net": (16,)}
+
+
+@dataclass(frozen=True)
+class Scaled(pg.Env):
+    """CartPole, with every reward multiplied."""
+
+    factor: float
+
+    observation_space = CARTPOLE.observation_space
+    action_space = CARTPOLE.action_space
+    time_limit = CARTPOLE.time_limit
+
+    def draw(self, key, shape):
+        return CARTPOLE.draw(key, shape)
+
+    def reset(self, noise):
+        return CARTPOLE.reset(noise)
+
+    def step(self, noise, state, action):
+        state, obs, reward, terminated = CARTPOLE.step(noise, state, action)
+        return state, obs, self.factor * reward, terminated
+
+
+@dataclass(frozen=True)
+class Loud(pg.Env):
+    """One step. The better action pays 0.2 more, and chance a hundred times as much."""
+
+    observation_space = spaces.Discrete(1)
+    action_space = spaces.Discrete(2)
+    time_limit = 1
+
+    def reset(self, noise):
+        return jnp.zeros(()), jnp.zeros((), jnp.int32)
+
+    def step(self, noise, state, action):
+        return state, jnp.zeros((), jnp.int32), 0.2 * action + 20 * jax.random.normal(noise), jnp.ones((), bool)
+
+
+@cache
+def found(env, algo="a2c", **options):
+    run = pg.train(env, algo, **{**SMALL, "total_timesteps": 20_000, **options})
+    recipe = run.recipe.to_dict()
+    return diagnose(run.history, recipe, randomness=randomness_of(run.env.action_space, recipe))
+
+
+HASTY = {"learning_rate": 0.5, "total_timesteps": 40_000, "seed": 1}
+BROKEN = {
+    "fell-back": ("CartPole-v1", HASTY, "--learning-rate"),
+    "entropy-collapsed": ("CartPole-v1", HASTY, "--learning-rate"),
+    "entropy-stuck": ("CartPole-v1", {"ent_coef": 5.0}, "--ent-coef"),
+    "hardly-moves": ("CartPole-v1", {"learning_rate": 1e-7}, "--learning-rate"),
+    "short-sighted": ("CartPole-v1", {"gamma": 0.1}, "--gamma"),
+    "few-updates": ("CartPole-v1", {"total_timesteps": 800, "log_every": 40}, "--total-timesteps"),
+    "critic-blind": ("CartPole-v1", {"vf_coef": 0.0}, "--vf-coef"),
+    "reward-large": (Scaled(1e4), {}, "--normalize-reward"),
+    "reward-small": (Scaled(1e-5), {}, "--normalize-reward"),
+    "gradient-clipped": (Scaled(1e4), {}, "--normalize-reward"),
+    "no-signal": ("CartPole-v1", {"max_episode_steps": 8}, "--max-episode-steps"),
+    "always-clipped": ("CartPole-v1", {"algo": "ppo", "clip_range": 1e-5}, "--clip-range"),
+    "too-far": ("CartPole-v1", {"algo": "ppo", "learning_rate": 0.03, "clip_range": 100.0}, "--learning-rate"),
+    "always-truncated": ("Pendulum-v1", {"total_timesteps": 40_000}, "--max-episode-steps"),
+    "noisy": (Loud(), {"measure_every": 1, "n_steps": 1, "total_timesteps": 16_000}, "--n-envs"),
+    "no-episode": ("Pendulum-v1", {"total_timesteps": 800, "log_every": 40}, "--max-episode-steps"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_was_broken_is_named_with_its_flag(name):
+    env, options, flag = BROKEN[name]
+    verdicts = {verdict.name: verdict for verdict in found(env, **options)}
+    assert name in verdicts, list(verdicts)
+    assert verdicts[name].flag.startswith(flag) and "healthy" not in verdicts
+    assert len(verdicts) <= AT_MOST and np.isfinite(verdicts[name].value)
+
+
+@pytest.mark.parametrize(
+    ("env", "options"),
+    [
+        ("CartPole-v1", {"total_timesteps": 60_000, "gamma": 0.95, "learning_rate": 2e-3}),
+        ("CartPole-v1", {"total_timesteps": 60_000, "gamma": 0.95, "learning_rate": 2e-3, "seed": 1}),
+        ("CartPole-v1", {"algo": "ppo", "learning_rate": 2.5e-3}),
+        ("probe:observation-action", {"learning_rate": 5e-3}),
+    ],
+)
+def test_healthy_runs_are_called_so(env, options):
+    assert [verdict.name for verdict in found(env, **options)] == ["healthy"]
+
+
+# Rules on numbers: what no quick run shows
+
+
+def log(returns=None, **columns):
+    """A run of a hundred rows whose return stays where it is, and nothing is wrong with it."""
+    rng, rows = np.random.default_rng(0), 100
+    base = {
+        "time/total_timesteps": np.arange(1, rows + 1) * 1000.0,
+        "rollout/ep_rew_mean": 20 + rng.normal(size=rows) if returns is None else returns,
+        "rollout/ep_len_mean": np.full(rows, 50.0),
+        "rollout/truncated": np.zeros(rows),
+        "train/entropy": np.linspace(0.69, 0.4, rows),
+        "train/explained_variance": np.full(rows, 0.8),
+        "train/grad_norm": np.ones(rows),
+    }
+    return {name: np.asarray(x, float)[:, None] for name, x in (base | columns).items()}
+
+
+def names(history, recipe=None, **options):
+    recipe = recipe or make_recipe("a2c", "CartPole-v1")
+    return [verdict.name for verdict in diagnose(history, recipe.to_dict(), **options)]
+
+
+def test_a_flat_run_with_nothing_wrong_is_unclear_and_a_rising_one_healthy():
+    rising = np.linspace(20, 200, 100) + np.random.default_rng(1).normal(size=100)
+    assert names(log()) == ["unclear"]
+    assert names(log(rising)) == ["healthy"]
+
+
+def test_noise_that_was_logged_or_measured():
+    assert names(log(**{"measure/snr": np.full(100, 1e-4)})) == ["noisy"]
+    assert names(log(**{"measure/snr": np.full(100, 0.05)})) == ["unclear"]
+    untold = 0.05 * np.where(np.arange(100) % 2, 30, -28)
+    assert untold.mean() == pytest.approx(0.05) and names(log(**{"measure/snr": untold})) == ["noisy"]
+
+    def measured(scale, low):
+        rung = SimpleNamespace(noise_scale=SimpleNamespace(value=scale, low=low))
+        return SimpleNamespace(rungs={AS_TRAINED: rung})
+
+    assert names(log(), measurement=measured(1e4, 5e3)) == ["noisy"]  # an update has 8·5/50 = 0.8 episodes
+    assert names(log(), measurement=measured(10.0, 5.0)) == ["unclear"]
+    assert names(log(), measurement=measured(np.inf, 1e4)) == ["noisy"]
+    assert names(log(), measurement=measured(np.nan, 0.0)) == ["unclear"]
+    assert names(log(), measurement=SimpleNamespace(rungs={})) == ["unclear"]
+
+
+def test_what_learns_needs_no_cure():
+    rising = np.linspace(20, 200, 100)
+    bad = {"train/explained_variance": np.full(100, -3.0), "train/grad_norm": np.full(100, 1e4)}
+    assert names(log(rising, **bad)) == ["healthy"]
+    assert names(log(**bad)) == ["critic-blind", "gradient-clipped"]
+
+
+def test_a_fall_is_told_from_a_sway():
+    rng = np.random.default_rng(2)
+    up = np.linspace(20, 400, 80)
+    fallen = np.concatenate([up, np.full(20, 30.0)]) + rng.normal(size=100)
+    swaying = np.concatenate([up, np.full(20, 250.0)]) + rng.normal(size=100)
+    assert names(log(fallen))[0] == "fell-back" and names(log(swaying)) == ["healthy"]
+
+
+def test_figures_are_means_over_the_seeds_that_have_them():
+    one = log(np.linspace(20, 200, 100))
+    two = {name: np.concatenate([x, np.full_like(x, np.nan)], axis=1) for name, x in one.items()}
+    assert names(two) == names(one) == ["healthy"]
+
+
+def test_at_most_six_and_never_none():
+    sick = {
+        "train/entropy": np.full(100, 0.69),
+        "train/explained_variance": np.full(100, -1.0),
+        "train/clip_fraction": np.full(100, 0.9),
+        "train/grad_norm": np.full(100, 1e9),
+        "rollout/truncated": np.ones(100),
+        "rollout/ep_len_mean": np.full(100, 5000.0),
+        "measure/snr": np.full(100, 1e-5),
+    }
+    returns = 1e6 + np.random.default_rng(3).normal(size=100)
+    found = names(log(returns, **sick))
+    assert len(found) == AT_MOST and found[0] == "reward-large" and len(set(found)) == AT_MOST
+
+
+def test_an_empty_log_is_refused():
+    with pytest.raises(ValueError, match="logged nothing"):
+        diagnose({}, make_recipe("a2c", "CartPole-v1").to_dict())
+
+
+def test_randomness_of_every_space():
+    recipe = make_recipe("a2c", "CartPole-v1", log_std_init=0.5).to_dict()
+    assert randomness_of(spaces.Discrete(4), recipe) == Randomness(np.log(4), 0)
+    assert randomness_of(spaces.Tuple([spaces.Discrete(2), spaces.MultiBinary(3)]), recipe).entropy == pytest.approx(
+        np.log(16)
+    )
+    box = randomness_of(spaces.Box(-1.0, 1.0, (2,)), recipe)
+    assert box.continuous == 2 and box.entropy == pytest.approx(1 + np.log(2 * np.pi) + 1)
+    assert box.share(box.entropy - 2 * np.log(2)) == pytest.approx(0.5)
+    assert randomness_of(spaces.Tuple([spaces.Discrete(2), spaces.Box(-1.0, 1.0, (1,))]), recipe) is None
+    assert randomness_of(spaces.Box(-1.0, 1.0, (1,)), recipe | {"bounds": "beta"}) is None
+
+
+def test_the_page_has_every_threshold_and_every_verdict():
+    page = PAGE.read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", page, flags=re.MULTILINE))
+    assert {name: float(rows[name]) for name in LIMITS} == {name: limit.value for name, limit in LIMITS.items()}
+    assert all(limit.why in page for limit in LIMITS.values())
+    source = (Path(__file__).parents[2] / "src" / "policygrad" / "measure" / "doctor.py").read_text()
+    said = set(re.findall(r'verdict\(\s*"([a-z-]+)"', source, flags=re.IGNORECASE)) | set(BROKEN)
+    assert len(said) > 10 and all(f"`{name}`" in page for name in said)
