@@ -169,3 +169,13 @@ def interval_percent(estimate: Estimate) -> str:
 
 def times(x: float) -> str:
     return f"{x:.2g} ×"
+
+
+def figure(estimate: Estimate, digits: int = 3) -> str:
+    """``12.3 (11.1 to 13.4)``; one number where it is exact; a dash where nothing is known."""
+    if not math.isfinite(estimate.value):
+        return "–"
+    number = lambda x: f"{x:.{digits}g}"  # noqa: E731
+    if estimate.low == estimate.high:
+        return number(estimate.value)
+    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from policygrad.measure.microscope import Measurement, RungReport
-from policygrad.measure.statistics import Estimate
-from policygrad.measure.words import sentences
+from policygrad.measure.words import figure, sentences
 from policygrad.storage.checkpoint import write_atomically
 
 PACKAGES = ("policygrad", "jax", "equinox", "numpy", "gymnasium")
@@ -118,16 +117,6 @@ def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
     row = [r.name, show(r.worth), figure(r.variance), bias, show(r.snr), figure(r.cosine_true, 2), show(r.noise_scale)]
     row.append("" if r.baseline is None else r.baseline.verdict)
     return [*row, "" if r.effective is None else figure(r.effective, 2)] if weighted else row
-
-
-def figure(estimate: Estimate, digits: int = 3) -> str:
-    """``12.3 (11.1 to 13.4)``; one number where it is exact; a dash where nothing is known."""
-    if not math.isfinite(estimate.value):
-        return "–"
-    number = lambda x: f"{x:.{digits}g}"  # noqa: E731
-    if estimate.low == estimate.high:
-        return number(estimate.value)
-    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
 
 
 def versions() -> dict[str, str]:
