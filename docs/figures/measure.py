@@ -1,4 +1,4 @@
-"""The microscope on a half-trained CartPole policy: worth, bias and variance, cosines, and where the variance comes from.
+"""The microscope on a half-trained CartPole policy: worth, bias and variance, cosines, the parts of the variance.
 
 Train `a2c-gae` for 100,000 steps (seed 3), freeze the policy, measure every main rung from 4,096 episodes, with 4,096
 more for the true gradient, in batches of 64, and the parts of the variance from 1,024 states.
