@@ -56,6 +56,14 @@ def test_bad_input_is_one_sentence(run, arguments, words, capsys):
     assert words in error and error.count("\n") == 1
 
 
+def test_an_earlier_report_leaves_nothing_behind(tmp_path, capsys):
+    (tmp_path / "parts.svg").write_text("old")
+    assert main(["measure", "corridor", "--exact", "--after", "0", "--algo", "reinforce", "--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "parts.svg").exists() and (tmp_path / "worth.svg").exists()
+    assert main(["measure", "corridor", "--env", "chain"]) == 2
+    assert "--env is for a run's policy" in capsys.readouterr().err
+
+
 def test_no_run_and_no_environment(capsys):
     assert main(["measure", "runs/none/a2c-1"]) in (1, 2)
     assert "runs/none/a2c-1" in capsys.readouterr().err

@@ -73,6 +73,7 @@ def test_sampling_reproduces_the_exact_values(world, objective):
     assert share >= 0.85, (share, n)
     assert found.rungs["reinforce-togo"].unbiased and not found.rungs["gae:0.7"].unbiased
     assert found.rungs["reinforce"].unbiased == (objective != "approximation")
+    assert found.rungs["reinforce"].worth[:2] == pytest.approx((1, 1)) and truth.rungs["reinforce"].worth.value == 1
     assert truth.rungs["reinforce-togo"].bias.value == 0 < truth.rungs["gae:0.7"].bias.value
 
 
@@ -114,8 +115,28 @@ def test_importance_weights_of_another_policy(world):
         mine, exact = found.rungs[name], truth.rungs[name]
         assert mine.variance.low <= exact.variance.value <= mine.variance.high
         assert 0.3 < mine.effective.low < mine.effective.high < 0.99
-    with pytest.raises(ValueError, match="'gae' has no importance weights"):
-        make_rungs(["gae"], gamma=GAMMA, off_policy=True)
+    for name in ("gae", "reinforce"):
+        with pytest.raises(ValueError, match=f"'{name}' has no importance weights"):
+            make_rungs([name], gamma=GAMMA, off_policy=True)
+    own = make_rungs(
+        {"mine": pg.Psi("reward_to_go", correction="truncated", gamma=GAMMA)}, gamma=GAMMA, off_policy=True
+    )
+    assert next(iter(own)) == "importance", "unweighted REINFORCE is no yardstick on another policy's data"
+
+
+def test_the_bias_of_other_policies_rungs_is_measured_on_the_same_trajectories(world):
+    """Weights that hardly differ from one: the self-normalised rung is worth as much as plain importance weights."""
+    env, model, _ = world
+    near = lambda x, y: x + 0.02 * (y - x) if eqx.is_inexact_array(x) else x  # noqa: E731
+    other = jax.tree.map(near, model, tabular(env, 9))
+    collect = pg.episode_collector(pg.autoreset(env, 3), 16)
+    acting, own = (eqx.filter_jit(lambda key, m=m: collect.collect(m, None, key)[1]) for m in (other, model))
+    found = measure_gradients(
+        acting, model, make_rungs(["importance", "self-normalized"], gamma=GAMMA, off_policy=True), gamma=GAMMA,
+        objective="discounted", trajectories=1024, reference_trajectories=64, batch=16, collect_reference=own,
+    )  # fmt: skip
+    assert found.rungs["self-normalized"].worth.value == pytest.approx(1, abs=0.05)
+    assert found.rungs["self-normalized"].bias.high < 0.01 * found.true_norm.value
 
 
 def test_groups_are_means_of_single_gradients(world):
@@ -179,9 +200,9 @@ def test_the_gaussian_bandit_and_its_two_baselines():
     v, best = -(s**2 + mu**2), -(3 * s**2 + mu**2)
     rungs = {name: pg.Psi("total_return", "constant", b=b, gamma=1.0) for name, b in (("V", v), ("optimal", best))}
     report = pg.measure(
-        Bandit(), model, rungs=rungs, gamma=1.0, trajectories=65_536, reference=1024, batch=64, seed=1
+        Bandit(), model, rungs=rungs, gamma=1.0, trajectories=65_536, reference=4096, batch=1024, seed=1
     ).measurement
-    variances = {name: report.rungs[name].variance.value * 64 for name in rungs}
+    variances = {name: report.rungs[name].variance.value * 1024 for name in rungs}
     gain = variances["V"] - variances["optimal"]
     assert gain == pytest.approx(4 * s**2, rel=0.15)
     assert report.rungs["V"].norm.low <= 4 * mu**2 <= report.rungs["V"].norm.high, "∇J = −2μ"
@@ -251,6 +272,10 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(world):
         ({"trajectories": 1}, "trajectories must be a whole number of at least 4"),
         ({"objective": "average"}, "unknown objective 'average'"),
         ({"gamma": 1.5}, r"gamma must be in \[0, 1\]"),
+        ({"max_episode_steps": -3}, "max_episode_steps must be a whole number of at least 1, not -3"),
+        ({"reference": 0}, "reference must be a whole number of at least 256, not 0"),
+        ({"parts": 3}, "parts must be 0 or at least 16 states"),
+        ({"batch": 1}, "couples the trajectories of a batch: give a batch of at least 2"),
     ):
         with pytest.raises(ValueError, match=words):
             pg.measure(env, bare, **arguments)
@@ -275,6 +300,28 @@ def test_a_report_is_one_page_and_the_same_numbers_as_json(world, tmp_path):
     assert set(saved["measurement"]["rungs"]) == {"reinforce", "reinforce-mean", "gae"}
     assert saved["measurement"]["rungs"]["gae"]["variance"]["value"] == report.measurement.rungs["gae"].variance.value
     assert 1 <= len(report.sentences()) <= 6 and "gae" in str(report)
+
+
+def test_a_run_of_plain_reinforce_is_worth_itself():
+    """The run's own Ψ is the plain one: unbiased, and worth exactly 1."""
+    run = pg.train("chain", "reinforce", total_timesteps=2000, max_episode_steps=8, out=None, eval_every=0, net=(4,))
+    found = pg.measure(run, trajectories=128, batch=16, rungs=["reinforce"]).measurement
+    assert found.rungs["as trained"].unbiased and found.rungs["as trained"].worth.value == pytest.approx(1)
+
+
+def test_rewards_that_are_all_zero_are_refused_with_a_critic_too(world):
+    _, model, play = world
+    zero = lambda key: play[16](key)._replace(reward=jnp.zeros((3, 16)))  # noqa: E731
+    with pytest.raises(ValueError, match="every gradient is exactly zero"):
+        measure_gradients(zero, model, make_rungs(["gae"], gamma=GAMMA), gamma=GAMMA, objective="discounted",
+                          trajectories=64, batch=16)  # fmt: skip
+
+
+def test_lambda_one_has_no_bias_but_that_of_rounding(world):
+    env, model, _ = world
+    report = pg.measure(env, model, gamma=GAMMA, exact=True, rungs=["gae:1"], batch=4)
+    assert report.measurement.rungs["gae:1"].bias.value == 0
+    assert not any("biased" in text for text in report.sentences())
 
 
 def test_a_projection_keeps_inner_products(monkeypatch, world):

@@ -45,6 +45,8 @@ def subject(args: argparse.Namespace) -> tuple[Any, Any]:
         return (args.env or run), (run if args.env else None)
     from policygrad.run import api
 
+    if args.env:
+        raise UsageError(f"--env is for a run's policy, and {args.subject} is an environment: give one of the two")
     budget = {"total_timesteps": args.after} if args.after else {}
     begun = api.begin(args.subject, args.algo, out=None, seed=args.seed, **budget)
     if args.after and not args.json:
@@ -77,6 +79,7 @@ def free_folder(out: str | None) -> Path | None:
         return None
     if Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"--out {out} is a file: give a folder")
+    Path(out).mkdir(parents=True, exist_ok=True)
     return Path(out)
 
 

@@ -96,13 +96,12 @@ class Decomposition(NamedTuple):
     @property
     def verdict(self) -> str:
         """Whether a better baseline can help, in a sentence."""
-        low, high = (100 * x for x in self.removable.share[2:])
+        most = 100 * (self.plain if self.value is None else self.value).action.share.value  # no b(s) takes more
+        low, high = (min(100 * x, most) for x in self.removable.share[2:])
         if high < 100 * SMALL:
             return f"no baseline b(s) can help much: the best takes away at most {high:.0f} % of the variance"
         if self.removable.variance.told_from_zero:
-            return (
-                f"a better baseline can help: the best takes away {low:.0f} to {min(high, 100):.0f} % of the variance"
-            )
+            return f"a better baseline can help: the best takes away {low:.0f} to {high:.0f} % of the variance"
         return "whether a better baseline can help cannot be told: give more states"
 
 

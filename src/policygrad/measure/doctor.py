@@ -1,7 +1,9 @@
 """Why does it not learn? A run's own log, read by rules of thumb.
 
 Each rule looks at one number, holds it against a limit of :data:`LIMITS`, and names the one flag to change. Most rules
-are asked only where the return did not rise: what learns needs no cure. The figures are means over seeds.
+are asked only where the return did not rise: what learns needs no cure. Where all returns are alike and γ < 1, the
+episodes' length is asked instead: a reward at the end is worth more the sooner it comes. The figures are means over
+seeds.
 """
 
 import math
@@ -25,6 +27,11 @@ SWAY, STILL = 0.7, 0.1
 """Shares of a healthy run's rise that are worth a word: less than that is left, or more came in the last fifth."""
 PARTS = 10
 """A run is read in so many parts of equal length."""
+ALIKE, VARIED = 0.02, 5.0
+"""Returns are alike where their parts differ by no more than this share of their size, and those of the lengths by so
+many times that share."""
+SETTLED = 3.0
+"""Lengths are read once so many episodes' time has passed: before, only short episodes can have ended."""
 
 
 class Limit(NamedTuple):
@@ -120,6 +127,68 @@ def log_choices(space: spaces.Space) -> float | None:
 
 
 @dataclass(frozen=True)
+class Course:
+    """A figure that rises where a policy learns, row by row."""
+
+    rows: Float[np.ndarray, "n"]
+    early: int = 1
+    """The rows from which it rises."""
+
+    @cached_property
+    def parts(self) -> Float[np.ndarray, "parts"]:
+        """Its mean in each part of the run."""
+        return parts_of(self.rows)
+
+    @property
+    def first(self) -> float:
+        return float(self.rows[: self.early].mean())
+
+    @property
+    def best(self) -> float:
+        """That of the best part."""
+        return float(self.parts.max())
+
+    @property
+    def last(self) -> float:
+        """That of the last part."""
+        return float(self.parts[-1])
+
+    @property
+    def rise(self) -> float:
+        """From the first rows to the best part."""
+        return self.best - self.first
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard error of ``rise``, from how neighbouring rows differ."""
+        if len(self.rows) < 3:
+            return math.inf
+        row = 1.48 * float(np.median(np.abs(np.diff(self.rows)))) / math.sqrt(2)
+        return row * math.sqrt(1 / self.early + len(self.parts) / len(self.rows))
+
+    @cached_property
+    def rose(self) -> bool:
+        """It rose by more than chance, and by more than nothing."""
+        told = self.rise > LIMITS["rise"].value * self.noise
+        return told and self.rise > LIMITS["rise_share"].value * max(abs(self.first), abs(self.best))
+
+    @property
+    def kept(self) -> float:
+        """The share of the rise that is left at the end."""
+        return (self.last - self.first) / self.rise
+
+
+def parts_of(rows: Float[np.ndarray, "n"]) -> Float[np.ndarray, "parts"]:
+    """The mean of each part of a run."""
+    return np.array([part.mean() for part in np.array_split(rows, min(PARTS, len(rows)))])
+
+
+def spread(x: Float[np.ndarray, "n"]) -> float:
+    """Between the least and the greatest, as a share of their size."""
+    return float(np.ptp(x)) / max(float(np.abs(x).max()), 1e-9)
+
+
+@dataclass(frozen=True)
 class Case:
     """All that is known of a run."""
 
@@ -145,48 +214,35 @@ class Case:
         """Mean returns of finished episodes."""
         return self.column("rollout/ep_rew_mean")
 
-    @cached_property
-    def parts(self) -> Float[np.ndarray, "parts"]:
-        """The return in each part of the run."""
-        return np.array([part.mean() for part in np.array_split(self.ret, min(PARTS, len(self.ret)))])
-
-    @property
-    def first(self) -> float:
-        return float(self.ret[0])
-
-    @property
-    def rise(self) -> float:
-        """From the first row to the best part."""
-        return float(self.parts.max() - self.first)
-
-    @cached_property
-    def noise(self) -> float:
-        """Standard error of ``rise``, from how neighbouring rows differ."""
-        if len(self.ret) < 3:
-            return math.inf
-        row = 1.48 * float(np.median(np.abs(np.diff(self.ret)))) / math.sqrt(2)
-        return row * math.sqrt(1 + len(self.parts) / len(self.ret))
-
     @property
     def size(self) -> float:
         """The size of a return."""
         return float(np.abs(self.ret).max())
 
     @cached_property
-    def learned(self) -> bool:
-        """The return rose, and by more than chance."""
-        told = self.rise > LIMITS["rise"].value * self.noise
-        return told and self.rise > LIMITS["rise_share"].value * max(abs(self.first), abs(self.parts.max()))
+    def by_length(self) -> bool:
+        """All returns are alike, lengths are not, and γ < 1 tells a short episode from a long one."""
+        lengths = self.column("rollout/ep_len_mean")
+        if self.size == 0 or self.recipe["gamma"] >= 1 or not len(lengths) or Course(self.ret).rose:
+            return False
+        returns = spread(parts_of(self.ret))
+        return returns <= ALIKE and spread(parts_of(lengths)) > max(LIMITS["constant"].value, VARIED * returns)
+
+    @cached_property
+    def course(self) -> Course:
+        """What must rise: the return. Where all are alike, −length if they are positive, else length."""
+        if not self.by_length:
+            return Course(self.ret)
+        lengths = -np.sign(self.ret.mean()) * self.settled_lengths
+        return Course(lengths, early=max(1, len(lengths) // PARTS))
 
     @property
-    def kept(self) -> float:
-        """The share of the rise that is left at the end."""
-        return float((self.last - self.first) / self.rise)
-
-    @property
-    def last(self) -> float:
-        """The return at the end."""
-        return float(self.parts[-1])
+    def settled_lengths(self) -> Float[np.ndarray, "n"]:
+        """Mean lengths without the first rows, in which only short episodes can have ended; all, if no others are."""
+        lengths, steps = self.history["rollout/ep_len_mean"], self.history["time/total_timesteps"]
+        passed = steps / self.recipe["n_envs"] > SETTLED * float(np.nanmedian(lengths))
+        settled = lengths[passed & np.isfinite(lengths)]
+        return settled if len(settled) else self.column("rollout/ep_len_mean")
 
     @property
     def steps(self) -> float:
@@ -248,17 +304,41 @@ def diagnose(
     Raises:
         ValueError: a history without rows.
     """
-    if not len(history.get("time/total_timesteps", ())):
-        raise ValueError("the run has logged nothing yet: train it for longer")
     own = None if measurement is None else measurement.rungs.get(rung)
-    case = Case({name: mean_over_seeds(x) for name, x in history.items()}, recipe, randomness, own)
+    case = case_of(history, recipe, randomness, own)
     if not len(case.ret):
         return [no_episode(case)]
-    checks = ALWAYS
-    if not case.learned or fell_back(case):
-        checks += TOO_LITTLE if any(check(case) for check in TOO_LITTLE) else IF_NOT_LEARNED
-    found = [verdict for check in checks if (verdict := check(case)) is not None]
-    return found[:AT_MOST] or [healthy(case) if case.learned else unclear(case)]
+    found = [verdict for check in rules_for(case) if (verdict := check(case)) is not None]
+    return found[:AT_MOST] or [healthy(case) if case.course.rose else unclear(case)]
+
+
+def reads_measurement(history: Mapping[str, Float[np.ndarray, "rows seeds"]], recipe: Mapping[str, Any]) -> bool:
+    """Whether a measurement could change what :func:`diagnose` says: a rule asks for the noise, and the log has none.
+
+    Raises:
+        ValueError: a history without rows.
+    """
+    case = case_of(history, recipe)
+    return len(case.ret) > 0 and noisy in rules_for(case) and not len(case.column("measure/snr"))
+
+
+def case_of(
+    history: Mapping[str, Float[np.ndarray, "rows seeds"]],
+    recipe: Mapping[str, Any],
+    randomness: Randomness | None = None,
+    own: RungReport | None = None,
+) -> Case:
+    """The seeds' mean."""
+    if not len(history.get("time/total_timesteps", ())):
+        raise ValueError("the run has logged nothing yet: train it for longer")
+    return Case({name: mean_over_seeds(x) for name, x in history.items()}, recipe, randomness, own)
+
+
+def rules_for(case: Case) -> "tuple[Rule, ...]":
+    """Those that are asked of it."""
+    if case.course.rose and not fell_back(case):
+        return ALWAYS
+    return ALWAYS + (TOO_LITTLE if any(rule(case) for rule in TOO_LITTLE) else IF_NOT_LEARNED)
 
 
 def mean_over_seeds(x: Float[np.ndarray, "rows seeds"]) -> Float[np.ndarray, "rows"]:
@@ -276,15 +356,31 @@ def verdict(name: str, limit: str, value: float, flag: str, words: str) -> Verdi
 
 
 def fell_back(case: Case) -> Verdict | None:
-    if not case.learned or case.kept >= LIMITS["kept"].value:
+    course = case.course
+    if not course.rose or course.kept >= LIMITS["kept"].value:
         return None
-    words = (
-        f"The return rose from {case.first:.4g} to {case.parts.max():.4g} and fell back to {case.last:.4g}: "
-        "steps this large lose what was learned."
-    )
+    words = f"{what_rose(case)} and fell back to {abs(course.last):.4g}: steps this large lose what was learned."
     return verdict(
-        "fell-back", "kept", case.kept, f"--learning-rate {slower(case):.1g} (or --lr-schedule linear)", words
+        "fell-back", "kept", course.kept, f"--learning-rate {slower(case):.1g} (or --lr-schedule linear)", words
     )
+
+
+def what_rose(case: Case) -> str:
+    """The half of a sentence."""
+    course = case.course
+    if not case.by_length:
+        return f"The return rose from {course.first:.4g} to {course.best:.4g}"
+    change = "shorter" if case.ret.mean() > 0 else "longer"
+    return (
+        f"{all_alike(case)}, and episodes became {change}, which counts at γ = {case.recipe['gamma']:g}: "
+        f"from {abs(course.first):.4g} to {abs(course.best):.4g} steps"
+    )
+
+
+def all_alike(case: Case) -> str:
+    """The half of a sentence."""
+    exactly = spread(case.ret) <= LIMITS["constant"].value
+    return f"{'Every episode' if exactly else 'Nearly every episode'} returned {np.median(case.ret):.6g}"
 
 
 def reward_large(case: Case) -> Verdict | None:
@@ -348,14 +444,14 @@ def faster(case: Case) -> float:
 
 
 def no_signal(case: Case) -> Verdict | None:
-    spread = float(np.ptp(case.ret)) / max(case.size, 1e-9)
-    if spread > LIMITS["constant"].value:
+    value = spread(case.ret)
+    if value > LIMITS["constant"].value or case.by_length:
         return None
-    what = "no reward was ever seen" if case.size == 0 else f"every episode returned {case.first:.6g}"
+    what = "no reward was ever seen" if case.size == 0 else f"every episode returned {case.ret[0]:.6g}"
     cut = case.late("rollout/truncated") > LIMITS["truncated"].value
     flag = "--max-episode-steps (longer)" if cut else "--ent-coef 0.01"
     more = f", and the time limit cut it after {case.length:.4g} steps" if cut else ""
-    return verdict("no-signal", "constant", spread, flag, f"Nothing to learn from: {what}{more}.")
+    return verdict("no-signal", "constant", value, flag, f"Nothing to learn from: {what}{more}.")
 
 
 def few_updates(case: Case) -> Verdict | None:
@@ -489,25 +585,38 @@ def no_episode(case: Case) -> Verdict:
 
 
 def healthy(case: Case) -> Verdict:
-    words, flag = f"Healthy: the return rose from {case.first:.4g} to {case.parts.max():.4g}.", ""
-    if case.kept < SWAY:
-        words += f" It sways, and ended at {case.last:.4g}."
+    course, flag = case.course, ""
+    words = f"Healthy: {lowered(what_rose(case))}."
+    if course.kept < SWAY:
+        words += f" It sways, and ended at {abs(course.last):.4g}."
         flag = "--lr-schedule linear"
-    elif len(case.parts) > 2 and case.last - case.parts[-3] > STILL * case.rise:
-        words += " It was still rising."
+    elif len(course.parts) > 2 and course.last - course.parts[-3] > STILL * course.rise:
+        words += " It was still changing." if case.by_length else " It was still rising."
         flag = f"--total-timesteps {2 * case.steps:.0e}"
-    return verdict("healthy", "rise", case.rise / max(case.noise, 1e-9), flag, words)
+    return verdict("healthy", "rise", course.rise / max(course.noise, 1e-9), flag, words)
 
 
 def unclear(case: Case) -> Verdict:
-    words = f"The return did not rise ({case.first:.4g} at first, {case.parts[-1]:.4g} at last), and no rule says why."
+    course = case.course
+    ends = f"({abs(course.first):.4g} steps at first, {abs(course.last):.4g} at last)"
+    words = (
+        f"{all_alike(case)}, and their length has not changed for the better {ends}, and no rule says why."
+        if case.by_length
+        else f"The return did not rise ({course.first:.4g} at first, {course.last:.4g} at last), and no rule says why."
+    )
     more = f"--total-timesteps {4 * case.steps:.0e}"
-    return verdict("unclear", "rise", case.rise / max(case.noise, 1e-9), more, words)
+    return verdict("unclear", "rise", course.rise / max(course.noise, 1e-9), more, words)
 
 
-ALWAYS: tuple[Callable[[Case], Verdict | None], ...] = (reward_large, reward_small, fell_back, blind, far)
-TOO_LITTLE: tuple[Callable[[Case], Verdict | None], ...] = (no_signal, few_updates)
-IF_NOT_LEARNED: tuple[Callable[[Case], Verdict | None], ...] = (
+def lowered(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
+
+
+Rule = Callable[[Case], Verdict | None]
+
+ALWAYS: tuple[Rule, ...] = (reward_large, reward_small, fell_back, blind, far)
+TOO_LITTLE: tuple[Rule, ...] = (no_signal, few_updates)
+IF_NOT_LEARNED: tuple[Rule, ...] = (
     entropy_collapsed,
     entropy_stuck,
     clipped,

@@ -27,6 +27,8 @@ GROUPS = 512
 """At most so many vectors are kept of a rung, while batches are no larger than that allows."""
 ENTRIES = 1 << 24
 """A rung's vectors hold at most so many numbers (64 MiB); longer gradients are projected."""
+AT_ONCE = 1 << 27
+"""The gradients of one batch hold at most so many numbers (512 MiB) before they are projected."""
 SHORTEST = 32
 """Rows are cut to one of few lengths, 32, 128, 512 …: few shapes, so few compilations."""
 
@@ -111,10 +113,11 @@ def gather(
             f"about their noise: give at least {4 * max(batch, 1)} trajectories, or a smaller batch"
         )
     n_batches = trajectories // batch
-    parts = next(k for k in range(min(batch, max(1, GROUPS // n_batches)), 0, -1) if batch % k == 0)
     together = -(-n_batches // (2 * GROUPS))  # batches whose mean makes one vector, where there are very many
     actor = actor_alone(model)
     dimension = sum(x.size for x in jax.tree.leaves(eqx.filter(actor, eqx.is_inexact_array)))
+    most = min(batch, max(1, GROUPS // n_batches), max(1, AT_ONCE // (len(rungs) * dimension)))
+    parts = next(k for k in range(most, 0, -1) if batch % k == 0)
     n_vectors = n_batches * parts // together
     width = min(dimension, max(1024, ENTRIES // n_vectors))
     project = None if width == dimension else Projection.make(dimension, width, seed)
@@ -210,12 +213,12 @@ def shortened(trajectory: Trajectory) -> Trajectory:
 
 
 def refuse_nothing(vectors: Float[np.ndarray, "K n p"]) -> None:
-    """Gradients that are all zero, or not numbers, say nothing."""
+    """Gradients that are not numbers, or all zero without a critic's help, say nothing."""
     if not np.isfinite(vectors).all():
         raise ValueError(
             "a gradient is not finite: check the rewards, and the policy's parameters, for NaN and infinity"
         )
-    if not vectors.any():
+    if not vectors[0].any():
         raise ValueError(
             "every gradient is exactly zero, so there is nothing to measure: the rewards are all zero, or no parameter "
             "changes the policy"

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from policygrad.ladder.psi import Psi
 from policygrad.measure import statistics as st
 from policygrad.measure.gather import Collect, Gathered, explained_variance, gather
-from policygrad.measure.rungs import Rung, reference_rung, without_baseline
+from policygrad.measure.rungs import Rung, make_rung, reference_rung, without_baseline
 from policygrad.measure.statistics import Estimate, Ratio
 
 FEWEST = 8
@@ -164,22 +164,20 @@ def measure_gradients(
     off_policy = collect_reference is not None
     reference = reference_rung(gamma, objective, has_critic)._replace(name=REFERENCE)
     asked = dict(rungs) | {r.name: r for r in companions(rungs)}
-    if not off_policy:
-        asked[reference.name] = reference
+    asked[REFERENCE] = make_rung("importance", gamma, objective)._replace(name=REFERENCE) if off_policy else reference
     if objective == "discounted" and gamma < 1 and not off_policy:
         asked[DROPPED] = reference_rung(gamma, "approximation", has_critic)
     options: dict[str, Any] = {"batch": batch, "gamma": gamma, "critic": critic}
     gathered = gather(
-        collect, model, asked, trajectories=trajectories, seed=seed, **options,
+        collect, model, asked, trajectories=trajectories, seed=2 * seed, **options,
         tell=lambda n: tell("rungs", n, trajectories),
     )  # fmt: skip
     n_reference = trajectories if reference_trajectories is None else reference_trajectories
     truth = gather(
-        collect_reference or collect, model, {"g": reference}, trajectories=n_reference, seed=seed + 1, **options,
+        collect_reference or collect, model, {"g": reference}, trajectories=n_reference, seed=2 * seed + 1, **options,
         tell=lambda n: tell("the true gradient", n, n_reference),
     )  # fmt: skip
-    judge = Judge(gathered, st.Truth.of(truth.vectors["g"]), paired=not off_policy)
-    plain = next(iter(rungs))
+    judge = Judge(gathered, st.Truth.of(truth.vectors["g"]), next(iter(rungs.values())))
     episodes = gathered.episodes
     return Measurement(
         objective=objective,
@@ -196,7 +194,7 @@ def measure_gradients(
         truncated=float(episodes.truncated.mean()),
         explained=explained(episodes.sums) if has_critic else None,
         dropped=dropped(gathered) if DROPPED in asked else None,
-        rungs={name: judge.rung(rung, plain) for name, rung in rungs.items()},
+        rungs={name: judge.rung(rung) for name, rung in rungs.items()},
         refused={},
     )
 
@@ -212,15 +210,15 @@ class Judge:
 
     gathered: Gathered
     truth: st.Truth
-    paired: bool
-    """Biases are measured on differences of gradients of the same trajectories; otherwise against ``truth``."""
+    plain: Rung
+    """What the others are compared with."""
 
-    def rung(self, rung: Rung, plain: str) -> RungReport:
+    def rung(self, rung: Rung) -> RungReport:
         g = self.gathered
         size = max(g.size, g.batch) if rung.couples else g.size
         x = g.coarse(rung.name, size)
         batch = g.batch / size  # N in units of vectors
-        k, difference = st.gram(x), None if rung.unbiased else self.difference(x, size)
+        k, difference = st.gram(x), self.difference(rung, size)
         norm, bias = st.squared_norm(k), EXACTLY_ZERO if difference is None else st.squared_norm(difference)
         scale = st.noise_scale(k, norm)
         mse = st.mean_squared_error(k, difference, batch)
@@ -235,24 +233,26 @@ class Judge:
             variance=scaled(st.total_variance(k), 1 / batch),
             norm=norm,
             bias=bias,
-            bias_needed=None if rung.unbiased or bias.told_from_zero else st.needed(bias, len(x)) * size,
+            bias_needed=st.needed(bias, len(x)) * size if bias.value > 0 and not bias.told_from_zero else None,
             mse=mse.estimate,
             snr=st.signal_to_noise(scale, batch),
             noise_scale=Ratio(scale.value * size, scale.low * size, scale.high * size),
             cosine_between=here.cosine_between,
             cosine_true=here.cosine_true,
-            worth=st.worth(k, difference, st.gram(g.coarse(plain, size)), batch),
+            worth=st.worth(
+                k, difference, st.gram(g.coarse(self.plain.name, size)), self.difference(self.plain, size), batch
+            ),
             effective=effective(g.episodes.log_rho) if rung.psi.correction != "none" else None,
             baseline=self.baseline(rung, x, size),
             by_batch=tuple(curve),
         )
 
-    def difference(self, x: Float[np.ndarray, "n p"], size: int) -> Float[np.ndarray, "n n"]:
-        """The Gram matrix of n independent differences to the true gradient."""
-        if self.paired:
-            return st.gram(x - self.gathered.coarse(REFERENCE, size))
-        n = min(len(x), len(self.truth.vectors))
-        return st.gram(x[:n] - self.truth.vectors[:n])
+    def difference(self, rung: Rung, size: int) -> Float[np.ndarray, "n n"] | None:
+        """The Gram matrix of differences to the unbiased rung of the same trajectories, whose noise cancels; None for
+        one that is unbiased."""
+        if rung.unbiased:
+            return None
+        return st.gram(self.gathered.coarse(rung.name, size) - self.gathered.coarse(REFERENCE, size))
 
     def sizes(self, rung: Rung, x: Float[np.ndarray, "n p"], size: int) -> list[int]:
         """The batch sizes of a curve; a rung that couples a batch has only its own."""
@@ -279,7 +279,9 @@ class Judge:
         gain, taken = var_before.value - var_after.value, var_taken.value
         error = st.standard_error(var_before.influence - var_after.influence)
         return BaselineTest(
-            covariance=scale * (gain + taken), variance=scale * taken, gain=scaled(st.normal(gain, error), scale)
+            covariance=scale * (gain + taken),
+            variance=scale * taken,
+            gain=scaled(st.normal(gain, error, len(x)), scale),
         )
 
 

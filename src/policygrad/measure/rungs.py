@@ -75,13 +75,14 @@ def make_rungs(
     in_range("gamma", gamma, 0, 1)
     if isinstance(names, Mapping):
         own = {name: Rung(name, psi, is_unbiased(psi, objective, gamma)) for name, psi in names.items()}
-        rungs = {"reinforce": make_rung("reinforce", gamma, objective)} | own
+        plain = "importance" if off_policy else "reinforce"
+        rungs = {plain: make_rung(plain, gamma, objective)} | own
     else:
         rungs = {name: make_rung(name, gamma, objective) for name in chosen(names, critic, off_policy)}
     for name, rung in rungs.items():
         if rung.critic and not critic:
             raise ValueError(f"the rung {name!r} needs a critic and this policy has none: drop it, or give critic=")
-        if off_policy and name != "reinforce" and rung.psi.correction == "none" and not rung.psi.needs & {"log_rho"}:
+        if off_policy and rung.psi.correction == "none":
             raise ValueError(
                 f"the rung {name!r} has no importance weights and another policy acts: "
                 f"choose among {', '.join(OFF_POLICY)}"

@@ -13,6 +13,7 @@ Ratios (critical batch size, worth) get Fieller's sets, which may be unbounded: 
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,9 +41,16 @@ class Estimate(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def normal(value: float, error: float) -> Estimate:
-    """An estimate whose errors are normal."""
-    return Estimate(float(value), float(error), float(value - Z * error), float(value + Z * error))
+def normal(value: float, error: float, n: float = np.inf) -> Estimate:
+    """An estimate whose errors are normal, or Student's t where the error comes from n vectors."""
+    half = quantile(n) * error
+    return Estimate(float(value), float(error), float(value - half), float(value + half))
+
+
+@cache
+def quantile(n: float) -> float:
+    """Half-width of a 95 % interval, in standard errors that n vectors told."""
+    return Z if np.isinf(n) else float(student.ppf(0.975, n - 1))
 
 
 class Ratio(NamedTuple):
@@ -133,7 +141,7 @@ def crossing(below: Callable[[float], float], level: float, scale: float) -> flo
 def total_variance(k: Float[np.ndarray, "n n"]) -> Estimate:
     """tr Σ = E‖x − g‖² = D − U, without bias; its error is the jackknife's, over vectors."""
     require(len(k), 4)
-    return normal(float(np.mean(np.diag(k))) - unbiased_norm(k), standard_error(variance_influence(k)))
+    return normal(float(np.mean(np.diag(k))) - unbiased_norm(k), standard_error(variance_influence(k)), len(k))
 
 
 def unbiased_norm(k: Float[np.ndarray, "n n"]) -> float:
@@ -189,7 +197,7 @@ class Linear(NamedTuple):
 
     @property
     def estimate(self) -> Estimate:
-        return normal(self.value, standard_error(self.influence))
+        return normal(self.value, standard_error(self.influence), len(self.influence))
 
 
 def ratio(top: Linear, bottom: Linear) -> Ratio:
@@ -202,8 +210,10 @@ def ratio(top: Linear, bottom: Linear) -> Ratio:
     cannot exclude anything is everything. Both are positive quantities: what is below zero is left out.
     """
     a, b = top.value, bottom.value
-    (va, cov), (_, vb) = np.cov(top.influence, bottom.influence, ddof=1) / len(top.influence)
-    qa, qb, qc = b * b - Z * Z * vb, a * b - Z * Z * cov, a * a - Z * Z * va  # qa·θ² − 2·qb·θ + qc ≤ 0
+    n = len(top.influence)
+    (va, cov), (_, vb) = np.cov(top.influence, bottom.influence, ddof=1) / n
+    z = quantile(n)
+    qa, qb, qc = b * b - z * z * vb, a * b - z * z * cov, a * a - z * z * va  # qa·θ² − 2·qb·θ + qc ≤ 0
     root = qb * qb - qa * qc
     value = a / b if b > 0 else float("inf")
     if qa > 0:
@@ -250,11 +260,12 @@ def worth(
     k: Float[np.ndarray, "n n"],
     bias: Float[np.ndarray, "n n"] | None,
     plain: Float[np.ndarray, "n n"],
+    plain_bias: Float[np.ndarray, "n n"] | None,
     batch: float,
 ) -> Ratio:
     """How much data a rung is worth at batch size N: the mean squared error of plain REINFORCE over the rung's, both
     with N trajectories. Of an unbiased rung it is the factor by which REINFORCE would need more of them."""
-    return ratio(mean_squared_error(plain, None, batch), mean_squared_error(k, bias, batch))
+    return ratio(mean_squared_error(plain, plain_bias, batch), mean_squared_error(k, bias, batch))
 
 
 def unit_means(x: Float[np.ndarray, "n d"], size: int) -> Float[np.ndarray, "batches d"]:
@@ -286,7 +297,7 @@ DEGENERATE = 0.3
 
 def on_the_circle(value: float, error: float, n: int) -> Estimate:
     """The interval of a cosine between −1 and 1, by Fisher's (1915) z = artanh c; Student's t for n batches."""
-    half = float(student.ppf(0.975, n - 1)) * error
+    half = quantile(n) * error
     if abs(value) + half >= 1:  # an estimate may lie beyond the end of the scale
         return Estimate(value, error, max(value - half, -1.0), min(value + half, 1.0))
     z, width = np.arctanh(value), half / (1 - value**2)

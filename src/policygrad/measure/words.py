@@ -10,6 +10,8 @@ from policygrad.measure.statistics import Estimate, Ratio
 MOST = 6
 GOAL = 0.5
 """The cosine to the true gradient that sentences about the batch size aim at; beyond it, 0.9."""
+ENOUGH = 16
+"""With fewer batches a variance, and its error, are hardly known."""
 HOPELESS = 0.05
 """Importance weights that leave a smaller share of the trajectories say nothing."""
 
@@ -32,6 +34,11 @@ def told(m: Measurement) -> Iterator[str]:
     left = overlap(m)
     if left and hopeless(plain):
         yield f"{left} So few speak for all that nothing here can be trusted: take a behaviour policy that is nearer."
+    if not m.exact and m.trajectories < ENOUGH * m.batch:
+        yield (
+            f"With {m.trajectories // m.batch} batches the intervals of rungs that couple a batch are rough; "
+            f"give at least {ENOUGH * m.batch:,} trajectories."
+        )
     if m.true_norm.value <= 0 or not m.true_norm.told_from_zero:
         yield nothing_to_see(m, plain)
     yield from [text for text in (best(plain, others, m), enough_data(m), biased(m, others)) if text]
@@ -74,13 +81,18 @@ def enough_data(m: Measurement) -> str:
     if not usable:
         return ""
     rung = max(usable, key=lambda r: r.worth.low)
-    cosine = rung.cosine_true.value
-    text = f"With {m.batch} trajectories the cosine of {rung.name}'s gradient to the true one is {cosine:.2f}"
-    goal = next((goal for goal in (GOAL, 0.9) if goal > cosine), None)
-    if goal is None or not rung.unbiased or not math.isfinite(rung.noise_scale.value):
-        return text + (": the batch is larger than it needs to be." if goal is None else ".")
-    more = rung.noise_scale.value * goal**2 / (1 - goal**2) / m.batch  # cos² = N/(N + B)
-    return text + f"; {times(more)} the data would make it about {goal:g}."
+    cosine, scale = rung.cosine_true, rung.noise_scale
+    text = f"With {m.batch} trajectories the cosine of {rung.name}'s gradient to the true one"
+    if cosine.low <= 0:
+        return f"{text} cannot be told from zero."
+    text = f"{text} is {cosine.value:.2f} ({cosine.low:.2f} to {cosine.high:.2f})"
+    goal = next((goal for goal in (GOAL, 0.9) if goal > cosine.value), None)
+    if goal is None:
+        return text + (": more data would turn it little." if cosine.low > GOAL else ".")
+    if not rung.unbiased or not scale.low > 0 or not math.isfinite(scale.high):
+        return f"{text}."
+    low, high = (end * goal**2 / (1 - goal**2) / m.batch for end in (scale.low, scale.high))  # cos² = N/(N + B)
+    return f"{text}; {low:.2g} to {high:.2g} × the data would make it {goal:g}." if low > 1 else f"{text}."
 
 
 def biased(m: Measurement, others: list[RungReport]) -> str:
@@ -90,24 +102,35 @@ def biased(m: Measurement, others: list[RungReport]) -> str:
         return ""
     least = min(known, key=lambda r: r.mse.value)
     share = least.bias.value / max(least.mse.value, 1e-300)
-    size = f"{least.name} is biased: bias² is {percent(least.bias.value / m.true_norm.value)} of ‖g‖²"
+    relative = least.bias.value / m.true_norm.value
+    amount = f"{percent(relative)} of" if relative < 10 else f"{relative:.2g} ×"
+    size = f"{least.name} is biased: bias² is {amount} ‖g‖²"
     if share > 0.5:
         return f"{size} and {percent(min(share, 1))} of its error at this batch, so more data help it little."
     return f"{size}, {percent(share)} of its error at this batch: it pays."
 
 
 def critic(m: Measurement) -> str:
+    """How much of the returns V explains."""
     if m.explained is None or not math.isfinite(m.explained.value):
         return ""
-    return f"V explains {percent(m.explained.value)} of the variance of the returns ({interval_percent(m.explained)})."
+    if m.explained.value < 0.005:
+        return "V explains nothing of the variance of the returns: a constant would do as well."
+    low, high = (100 * end for end in (m.explained.low, m.explained.high))
+    return f"V explains {percent(m.explained.value)} of the variance of the returns ({low:.2g} to {high:.2g} %)."
 
 
 def gamma_dropped(m: Measurement) -> str:
+    """What dropping γ^t does to direction and length."""
     if m.dropped is None or not math.isfinite(m.dropped.cosine.value):
         return ""
+    cosine, length = m.dropped.cosine, f"{m.dropped.length:.2g} × as long"
+    if cosine.value > 0.99:
+        return f"Dropping γ^t, as most implementations do, hardly turns the expected gradient; it is then {length}."
+    known = f"{cosine.value:.2f}" + ("" if m.exact else f" ({cosine.low:.2f} to {cosine.high:.2f})")
     return (
         "Dropping γ^t, as most implementations do, gives another expected gradient: its cosine to the discounted "
-        f"objective's is {m.dropped.cosine.value:.2f}, and it is {m.dropped.length:.2g} × as long."
+        f"objective's is {known}, and it is {length}."
     )
 
 
@@ -160,15 +183,7 @@ def span(ratio: Ratio, exact: bool) -> str:
 
 
 def percent(x: float) -> str:
-    return f"{100 * x:.3g} %" if abs(x) < 10 else f"{x:.2g} times"
-
-
-def interval_percent(estimate: Estimate) -> str:
-    return f"{100 * estimate.low:.2g} to {100 * estimate.high:.2g} %"
-
-
-def times(x: float) -> str:
-    return f"{x:.2g} ×"
+    return f"{100 * x:.3g} %"
 
 
 def figure(estimate: Estimate, digits: int = 3) -> str:

@@ -16,10 +16,10 @@ from policygrad.envs.core import Stream, autoreset
 from policygrad.envs.memory import remember
 from policygrad.envs.tabular import TabularMDP
 from policygrad.ladder.psi import Psi
-from policygrad.measure.decomposition import Decomposition, decompose, decompose_host
+from policygrad.measure.decomposition import FEWEST_STATES, Decomposition, decompose, decompose_host
 from policygrad.measure.exactly import measure_exactly
 from policygrad.measure.microscope import measure_gradients
-from policygrad.measure.rungs import Rung, make_rungs
+from policygrad.measure.rungs import Rung, is_unbiased, make_rungs
 from policygrad.models.actor_critic import ActorCritic, FrameWindow
 from policygrad.run.api import Run, require_same_spaces
 from policygrad.run.build import enable_compilation_cache, host_maker
@@ -78,7 +78,12 @@ def measure(
             trajectories, no end of an episode in sight, nothing but zeros. One sentence each.
     """
     enable_compilation_cache()
-    counts = (("trajectories", trajectories, 4), ("batch", batch, 1), ("seed", seed, 0), ("parts", parts, 0))
+    counts: tuple = (("trajectories", trajectories, 4), ("batch", batch, 1), ("seed", seed, 0), ("parts", parts, 0))
+    counts += tuple(
+        (name, number, least)
+        for name, number, least in (("reference", reference, 4 * batch), ("max_episode_steps", max_episode_steps, 1))
+        if number is not None
+    )
     for name, number, least in counts:
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise RecipeError(f"{name} must be a whole number of at least {least}, not {number!r}")
@@ -97,9 +102,15 @@ def measure(
     if isinstance(critic, Run | Policy):
         critic = as_policy(critic, recipe).model
     chosen = make_rungs(rungs, gamma=gamma, objective=objective, critic=has_critic, off_policy=behaviour is not None)
-    chosen |= as_trained(recipe, has_critic, behaviour)
+    chosen |= as_trained(recipe, has_critic, behaviour, gamma, objective)
+    if 0 < parts < FEWEST_STATES:
+        raise RecipeError(f"parts must be 0 or at least {FEWEST_STATES} states, not {parts}")
+    coupling = [name for name, rung in chosen.items() if rung.couples]
+    if batch == 1 and coupling:
+        raise RecipeError(f"the rung {coupling[0]!r} couples the trajectories of a batch: give a batch of at least 2")
     began = time.perf_counter()
     with Stage(env, policies, recipe, batch, limit) as stage:
+        where = stage.decompose(policies[0], gamma, objective, parts, critic, seed) if parts else None
         if exact:
             found = measure_exactly(
                 stage.tabular(), model, chosen, gamma=gamma, declared=objective, batch=batch, critic=critic,
@@ -112,7 +123,6 @@ def measure(
                 reference_trajectories=reference, batch=batch, critic=critic, has_critic=has_critic,
                 collect_reference=None if behaviour is None else own, seed=seed, tell=tell,
             )  # fmt: skip
-        where = stage.decompose(policies[0], gamma, objective, parts, critic, seed) if parts else None
     seconds = time.perf_counter() - began
     shown = shown or registry.env_id(env)
     return Report(found, shown, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds, parts=where)
@@ -141,14 +151,17 @@ def has_values(model: Any) -> bool:
     return not isinstance(inner, ActorCritic) or inner.critic is not None
 
 
-def as_trained(recipe: Recipe | None, has_critic: bool, behaviour: Any) -> dict[str, Rung]:
+def as_trained(
+    recipe: Recipe | None, has_critic: bool, behaviour: Any, gamma: float, objective: str
+) -> dict[str, Rung]:
     """The run's own Ψ, cut into windows as its training cuts it."""
     if recipe is None or behaviour is not None or recipe.psi.correction != "none":
         return {}
     psi = recipe.psi
     if "value" in psi.needs and not has_critic:
         return {}
-    return {"as trained": Rung("as trained", psi, False, recipe.n_steps if recipe.collect == "window" else None)}
+    window = recipe.n_steps if recipe.collect == "window" else None
+    return {"as trained": Rung("as trained", psi, window is None and is_unbiased(psi, objective, gamma), window)}
 
 
 class Stage:

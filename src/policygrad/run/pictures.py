@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*XhdpH<>8"
+NAMES = ("worth", "bias-variance", "cosine", "parts")
 WIDTH = 7.2
 """Inches."""
 
 
 def pictures(m: Measurement, parts: Decomposition | None = None) -> dict[str, bytes]:
     """``name -> SVG``: those for which there is something to draw."""
-    drawn = {"worth": worth(m), "bias-variance": plane(m)}
+    drawn = {"bias-variance": plane(m)}
+    if any(math.isfinite(r.worth.value) and r.worth.value > 0 for r in m.rungs.values()):
+        drawn["worth"] = worth(m)
     if any(math.isfinite(at.cosine_true.value) for r in m.rungs.values() for at in r.by_batch):
         drawn["cosine"] = cosine(m)
     if parts is not None:
@@ -175,4 +178,4 @@ def cosine(m: Measurement) -> "Figure":
     return figure
 
 
-__all__ = ["pictures"]
+__all__ = ["NAMES", "pictures"]

@@ -96,11 +96,13 @@ class Report:
     def save(self, out: str | Path = "report") -> Path:
         """Write ``report.html`` (pictures inside), ``report.json`` and the pictures into a folder; returns the page."""
         from policygrad.run.page import page
-        from policygrad.run.pictures import pictures
+        from policygrad.run.pictures import NAMES, pictures
 
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         drawn = pictures(self.measurement, self.parts)
+        for name in NAMES:
+            (folder / f"{name}.svg").unlink(missing_ok=True)  # of an earlier report
         for name, svg in drawn.items():
             write_atomically(folder / f"{name}.svg", svg)
         write_atomically(folder / "report.json", json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
@@ -111,8 +113,9 @@ class Report:
 def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
     """One rung's row."""
     bias = "0, proven" if r.unbiased else figure(r.bias)
-    if r.bias_needed is not None and not m.exact:
-        bias = "not told from 0" + (f" (≈ {r.bias_needed:,.0f} would)" if math.isfinite(r.bias_needed) else "")
+    if not r.unbiased and not m.exact and not r.bias.told_from_zero:
+        bias = f"≤ {r.bias.high:.3g}, not told from 0"
+        bias += f" (≈ {r.bias_needed:,.0f} would)" if r.bias_needed is not None and math.isfinite(r.bias_needed) else ""
     show = (lambda ratio: f"{ratio.value:.3g}") if m.exact else str
     row = [r.name, show(r.worth), figure(r.variance), bias, show(r.snr), figure(r.cosine_true, 2), show(r.noise_scale)]
     row.append("" if r.baseline is None else r.baseline.verdict)

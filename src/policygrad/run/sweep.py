@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from policygrad.collect.xla import episode_collector
 from policygrad.envs import registry
@@ -55,6 +55,8 @@ MARKS = 20
 """Points of a learning curve."""
 AT_ONCE = 1 << 15
 """Rows of a window, over all runs that are updated together: beyond that they leave the processor's cache."""
+FEW = 4
+"""Bootstrap intervals of fewer seeds are much too narrow."""
 MEMORY = 0.5
 """The states of all runs may fill this share of the machine's memory."""
 NO_USE = ("workers", "stop_reward", "eval_every", "log_every", "measure_every", "video_every")
@@ -112,9 +114,40 @@ class Sweep:
 
     @property
     def best(self) -> tuple[int, int]:
-        """The cell of the highest mean score; a cell with a run that diverged only if all are like it."""
+        """The cell of the highest mean score, the first of several; a cell with a run that diverged only if all are
+        like it."""
         i, j = np.unravel_index(np.argmax(np.nan_to_num(self.mean, nan=-np.inf)), self.mean.shape)
         return int(i), int(j)
+
+    @property
+    def alike(self) -> Bool[np.ndarray, "gamma lambda"]:
+        """The cells that cannot be told from the best one: their intervals overlap, or their means are equal. The best
+        cell is one of them; a cell with a run that diverged is not."""
+        (low, high), mean, best = self.interval, self.mean, self.best
+        found = (high >= low[best]) & (low <= high[best]) | (mean == mean[best])
+        found[best] = True
+        return found
+
+    def best_in_words(self) -> str:
+        """The best cell, how many others cannot be told from it, and how surely that is known."""
+        mean, cells, others = self.mean[self.best], self.alike.size, int(self.alike.sum()) - 1
+        if np.isnan(mean):
+            return "best: none; every cell has a run that diverged or ended no episode"
+        cell = f"γ = {self.gammas[self.best[0]]:g}, λ = {self.lams[self.best[1]]:g}"
+        lines = [f"best: {cell}, {mean:.4g}"]
+        if others:
+            equal = bool((self.mean[self.alike] == mean).all())
+            why = "the means are equal" if equal else "the intervals overlap"
+            all_alike = others == cells - 1
+            lines += [f"{others} of the other {cells - 1} cells cannot be told from it: {why}"]
+            lines[0] = f"best: none; {cell} has {mean:.4g}" if all_alike else lines[0]
+            if self.surface is not None:
+                lines += ["the gradients are those of a policy from this cell, the first of the highest mean"]
+        seeds = self.returns.shape[-1]
+        if cells > 1 and seeds < FEW:
+            known = "one seed has no interval" if seeds == 1 else f"intervals of {seeds} seeds are much too narrow"
+            lines += [f"{known}: give at least {FEW} seeds before you trust a difference"]
+        return "\n      ".join(lines)
 
     def table(self) -> str:
         """γ down, λ across: mean scores and their intervals over seeds, then the gradient's errors."""
@@ -126,7 +159,7 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; NaN is None."""
-        (low, high), shared = self.interval, self.recipe.to_dict()
+        (low, high), alike, shared = self.interval, self.alike, self.recipe.to_dict()
         i, j = self.best
         cells = [
             {
@@ -135,6 +168,7 @@ class Sweep:
                 "mean": self.mean[a, b],
                 "low": low[a, b],
                 "high": high[a, b],
+                "alike": bool(alike[a, b]),
                 **{score: self.scored(score)[a, b].tolist() for score in SCORES},
             }
             for (a, gamma), (b, lam) in itertools.product(enumerate(self.gammas), enumerate(self.lams))
@@ -146,7 +180,12 @@ class Sweep:
             "gamma": self.gammas,
             "gae_lambda": self.lams,
             "runs": self.returns.size,
-            "best": {"gamma": self.gammas[i], "gae_lambda": self.lams[j], "mean": self.mean[i, j]},
+            "best": {
+                "gamma": self.gammas[i],
+                "gae_lambda": self.lams[j],
+                "mean": self.mean[i, j],
+                "alike": int(alike.sum()) - 1,
+            },
             "cells": cells,
             "curve": {"steps": self.steps.tolist(), "return": self.curves.mean(axis=-1).tolist()},
             "gradient": None if self.surface is None else self.surface.to_dict(),
