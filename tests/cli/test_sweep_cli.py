@@ -30,6 +30,7 @@ def test_it_says_how_much_it_will_do_and_what_came_of_it(cli, tmp_path):
     assert code == 0
     assert "a2c-gae on chain: 4 runs (1 γ × 2 λ × 2 seeds), 320 steps each, 1,280 in all" in out
     assert "λ = 1" in out and "bias²" not in out and f"made: {tmp_path}/chain/sweep-1" in out
+    assert "best: " in out and "intervals of 2 seeds are much too narrow: give at least 4 seeds" in out
     assert "training: 100%" in err and "measuring" not in err
     assert (tmp_path / "chain" / "sweep-1" / "map.png").read_bytes().startswith(b"\x89PNG")
 

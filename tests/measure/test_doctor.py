@@ -13,7 +13,15 @@ import pytest
 from gymnasium import spaces
 
 import policygrad as pg
-from policygrad.measure.doctor import AS_TRAINED, AT_MOST, LIMITS, Randomness, diagnose, randomness_of
+from policygrad.measure.doctor import (
+    AS_TRAINED,
+    AT_MOST,
+    LIMITS,
+    Randomness,
+    diagnose,
+    randomness_of,
+    reads_measurement,
+)
 from policygrad.run.recipes import make_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "22-doctor.md"
@@ -166,6 +174,75 @@ def test_a_fall_is_told_from_a_sway():
     fallen = np.concatenate([up, np.full(20, 30.0)]) + rng.normal(size=100)
     swaying = np.concatenate([up, np.full(20, 250.0)]) + rng.normal(size=100)
     assert names(log(fallen))[0] == "fell-back" and names(log(swaying)) == ["healthy"]
+
+
+def shrinking(end, start=20.0):
+    """Lengths that go from ``start`` to ``end``."""
+    return {"rollout/ep_len_mean": np.linspace(start, end, 100) + np.random.default_rng(4).normal(size=100)}
+
+
+def test_alike_returns_are_judged_by_the_length_under_a_discount():
+    """At the end of an episode 1 is worth γ^T, and −1 costs it: the same return, and another objective."""
+    won, lost, shorter, longer = np.ones(100), -np.ones(100), shrinking(13.0), shrinking(30.0)
+    assert names(log(won, **shorter)) == names(log(lost, **longer)) == ["healthy"]
+    assert names(log(won, **longer)) == names(log(lost, **shorter)) == names(log(won, **shrinking(20.0))) == ["unclear"]
+    fallen = np.concatenate([shrinking(10.0)["rollout/ep_len_mean"][:80], np.full(20, 20.0)])
+    assert names(log(won, **{"rollout/ep_len_mean": fallen}))[0] == "fell-back"
+    nearly = np.where(np.arange(100) % 7, 1.0, 0.95)  # now and then the time limit cuts an episode
+    assert names(log(nearly, **shorter)) == ["healthy"]
+
+
+def test_without_a_discount_or_a_reward_the_length_says_nothing():
+    plain = make_recipe("a2c", "CartPole-v1", gamma=1.0)
+    assert names(log(np.ones(100), **shrinking(13.0)), plain) == ["no-signal"]
+    assert names(log(np.zeros(100), **shrinking(13.0))) == ["no-signal"]
+    assert names(log(np.ones(100))) == ["no-signal"]  # all lengths are the same
+
+
+def test_where_the_return_is_the_length_it_is_judged_by_the_return():
+    lengths = 500 - 5 * np.random.default_rng(5).random(100)
+    (one,) = diagnose(log(lengths, **{"rollout/ep_len_mean": lengths}), make_recipe("a2c", "CartPole-v1").to_dict())
+    assert one.name == "unclear" and one.words.startswith("The return did not rise")
+
+
+def test_lengths_are_named_in_words():
+    recipe = make_recipe("a2c", "CartPole-v1").to_dict()
+    (one,) = diagnose(log(np.ones(100), **shrinking(13.0)), recipe)
+    assert one.words.startswith(
+        "Healthy: every episode returned 1, and episodes became shorter, which counts at γ = 0.99"
+    )
+    (one,) = diagnose(log(np.ones(100), **shrinking(30.0)), recipe)
+    assert one.words.startswith("Every episode returned 1, but lengths") and "at last" in one.words
+
+
+def test_first_rows_that_only_short_episodes_can_fill_are_not_read():
+    """8 streams are in their first episode for 50 of the steps: without that, a fixed policy's lengths rise."""
+    lengths = 50 + np.random.default_rng(6).normal(size=100)
+    lengths[:10] = np.linspace(5, 40, 10)
+    early = {"time/total_timesteps": np.arange(1, 101) * 80.0, "rollout/ep_len_mean": lengths}
+    assert "healthy" not in names(log(-np.ones(100), **early))
+
+
+def test_a_chain_that_is_walked_ever_faster_is_healthy_and_a_short_run_has_few_updates():
+    healthy = found("chain", "a2c-gae", gamma=0.9, total_timesteps=60_000)
+    assert [verdict.name for verdict in healthy] == ["healthy"] and "became shorter" in healthy[0].words
+    early = [verdict.name for verdict in found("chain", "a2c-gae", total_timesteps=2_000, log_every=128)]
+    assert early == ["few-updates"]
+
+
+def test_a_measurement_is_read_only_where_a_rule_asks_for_it():
+    recipe = make_recipe("a2c", "CartPole-v1").to_dict()
+    few = {"time/total_timesteps": np.arange(1, 101) * 10.0}
+    assert reads_measurement(log(), recipe)
+    for history in (
+        log(np.zeros(100)),  # no signal
+        log(**few),
+        log(np.linspace(20, 200, 100)),
+        log(np.linspace(2e5, 2e6, 100)),  # it rises; the rewards' scale is a verdict all the same
+        log(**{"measure/snr": np.full(100, 0.05)}),
+        log(np.full(100, np.nan)),  # no episode ended
+    ):
+        assert not reads_measurement(history, recipe)
 
 
 def test_figures_are_means_over_the_seeds_that_have_them():

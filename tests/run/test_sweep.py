@@ -122,6 +122,45 @@ def test_the_score_decides_what_is_best(found):
     assert "greedy return" in final.table().splitlines()[0]
 
 
+def scores(found, cells):
+    """The map with these final returns, ``{(i, j): [per seed]}``; elsewhere 0."""
+    returns = np.zeros((*found.returns.shape[:2], len(next(iter(cells.values())))))
+    for cell, values in cells.items():
+        returns[cell] = values
+    curves = np.zeros((len(found.steps), *returns.shape))
+    return module.replace(found, score="final", returns=returns, curves=curves, surface=None)
+
+
+def test_cells_whose_intervals_overlap_are_not_told_apart(found):
+    near = scores(found, {(0, 1): [9, 10, 11, 12], (1, 2): [7, 9, 10, 11], (1, 1): [1, 2, 3, 4]})
+    assert near.best == (0, 1) and np.argwhere(near.alike).tolist() == [[0, 1], [1, 2]]
+    words = near.best_in_words()
+    assert words.startswith("best: γ = 0.5, λ = 0.9, 10.5\n") and "seeds" not in words
+    assert "1 of the other 5 cells cannot be told from it: the intervals overlap" in words
+    stored = near.to_dict()
+    assert stored["best"]["alike"] == 1 and sum(cell["alike"] for cell in stored["cells"]) == 2
+    alone = scores(found, {(0, 1): [9, 10, 11, 12]})
+    assert alone.alike.sum() == 1 and alone.best_in_words() == "best: γ = 0.5, λ = 0.9, 10.5"
+
+
+def test_equal_cells_have_no_best(found):
+    equal = module.replace(found, score="final", returns=np.ones_like(found.returns))
+    words = equal.best_in_words()
+    assert words.startswith("best: none; γ = 0.5, λ = 0 has 1\n") and equal.alike.all()
+    assert "5 of the other 5 cells cannot be told from it: the means are equal" in words
+    assert "a policy from this cell, the first of the highest mean" in words  # gradients were measured
+    assert "intervals of 2 seeds are much too narrow: give at least 4 seeds" in words
+
+
+def test_what_one_seed_or_a_diverged_run_leaves_unknown(found):
+    one = scores(found, {(0, 1): [2.0], (1, 1): [2.0]})
+    assert one.alike.sum() == 2 and "one seed has no interval" in one.best_in_words()
+    gone = scores(found, {(0, 1): [9, 10, 11, np.nan], (1, 2): [1, 1, 1, 1]})
+    assert gone.best == (1, 2) and gone.alike.sum() == 1
+    nowhere = module.replace(found, returns=np.full_like(found.returns, np.nan))
+    assert nowhere.best_in_words().startswith("best: none; every cell has a run that diverged")
+
+
 def test_json_has_no_nan():
     assert json_ready({"a": (np.float32(1), float("nan"), [np.int64(2), np.inf])}) == {"a": [1.0, None, [2, None]]}
 

@@ -27,7 +27,8 @@ def parser() -> Parser:
         usage="policygrad doctor RUN [--no-measure] [options]",
         description="Say why a run does not learn: at most six verdicts, the most important first, each with the\n"
         "number behind it, its limit, and the one flag to change. They are read off the run's log. Where the\n"
-        "return did not rise, the noise of the last policy's gradient is measured as well.",
+        "return did not rise, the noise of the last policy's gradient is measured as well, unless the log has it\n"
+        "or there was too little to learn from.",
     )
     option, default = made.add_argument, " (default: %(default)s)"
     option("run", metavar="RUN", help="the run's folder, such as runs/CartPole-v1/a2c-1")
@@ -39,14 +40,14 @@ def parser() -> Parser:
 
 
 def examine(run: Any, *, trajectories: int, seed: int) -> dict[str, Any]:
-    """What the doctor finds, in plain values. The log comes first: where it says "healthy", nothing is measured."""
-    from policygrad.measure.doctor import diagnose, randomness_of
+    """What the doctor finds, in plain values. The log comes first: nothing is measured that no rule would read."""
+    from policygrad.measure.doctor import diagnose, randomness_of, reads_measurement
 
     recipe = run.recipe.to_dict()
     options: dict[str, Any] = {"randomness": randomness_of(run.env.action_space, recipe)}
     verdicts = diagnose(run.history, recipe, **options)
     why_not: str | None = "not asked for"
-    if trajectories and any(verdict.flag and verdict.name != "healthy" for verdict in verdicts):
+    if trajectories and reads_measurement(run.history, recipe):
         measurement, why_not = measured(run, trajectories, seed)
         verdicts = diagnose(run.history, recipe, measurement=measurement, **options)
     elif trajectories:

@@ -44,9 +44,7 @@ def main(argv: list[str]) -> int:
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
         return 0
-    i, j = found.best
-    best = f"γ = {found.gammas[i]:g}, λ = {found.lams[j]:g}, {found.mean[i, j]:.1f}"
-    print(f"{found.table()}\n\nbest: {best}\nmade: {found.path}\n      map.png\n      results.json")
+    print(f"{found.table()}\n\n{found.best_in_words()}\nmade: {found.path}\n      map.png\n      results.json")
     return 0
 
 

@@ -591,7 +591,7 @@ def healthy(case: Case) -> Verdict:
         words += f" It sways, and ended at {abs(course.last):.4g}."
         flag = "--lr-schedule linear"
     elif len(course.parts) > 2 and course.last - course.parts[-3] > STILL * course.rise:
-        words += " It was still changing." if case.by_length else " It was still rising."
+        words += " Lengths were still changing." if case.by_length else " It was still rising."
         flag = f"--total-timesteps {2 * case.steps:.0e}"
     return verdict("healthy", "rise", course.rise / max(course.noise, 1e-9), flag, words)
 
@@ -600,7 +600,7 @@ def unclear(case: Case) -> Verdict:
     course = case.course
     ends = f"({abs(course.first):.4g} steps at first, {abs(course.last):.4g} at last)"
     words = (
-        f"{all_alike(case)}, and their length has not changed for the better {ends}, and no rule says why."
+        f"{all_alike(case)}, but lengths have not changed for the better {ends}, and no rule says why."
         if case.by_length
         else f"The return did not rise ({course.first:.4g} at first, {course.last:.4g} at last), and no rule says why."
     )
