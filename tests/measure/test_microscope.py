@@ -59,13 +59,13 @@ def covered(found, truth, names):
 
 @pytest.mark.parametrize("objective", ["discounted", "undiscounted", "approximation"])
 def test_sampling_reproduces_the_exact_values(world, objective):
-    """8,192 trajectories of a random MDP in batches of 16: seven figures a rung, each with its 95 % interval."""
+    """4,096 trajectories of a random MDP in batches of 16: seven figures a rung, each with its 95 % interval."""
     env, model, play = world
     names = ["reinforce", "reinforce-togo", "reinforce-value", "actor-critic", "n-step:2", "gae:0.7", "lambda-return"]
     rungs = make_rungs([*names, "mixture", "reinforce-total-mean"], gamma=GAMMA, objective=objective)
     options = {"gamma": GAMMA, "batch": 16}
     found = measure_gradients(
-        play[16], model, rungs, objective=objective, trajectories=8192, reference_trajectories=256, seed=3, **options
+        play[16], model, rungs, objective=objective, trajectories=4096, reference_trajectories=256, seed=3, **options
     )
     truth = measure_exactly(env, model, rungs, declared=objective, **options)
     share, n = covered(found, truth, rungs)
