@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import subprocess
 
 import equinox as eqx
 import jax
@@ -300,6 +302,24 @@ def test_a_report_is_one_page_and_the_same_numbers_as_json(world, tmp_path):
     assert set(saved["measurement"]["rungs"]) == {"reinforce", "reinforce-mean", "gae"}
     assert saved["measurement"]["rungs"]["gae"]["variance"]["value"] == report.measurement.rungs["gae"].variance.value
     assert 1 <= len(report.sentences()) <= 6 and "gae" in str(report)
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is not None:
+        shown = in_browser(browser, page, tmp_path)
+        assert shown.count("</svg>") == 3 and "<td>reinforce-mean</td>" in shown
+
+
+def in_browser(browser, page, tmp_path):
+    """The page as a headless browser without a network has laid it out."""
+    offline = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--proxy-server=127.0.0.1:9",
+        f"--user-data-dir={tmp_path}",
+    ]
+    return subprocess.run(
+        [browser, *offline, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60
+    ).stdout
 
 
 def test_a_run_of_plain_reinforce_is_worth_itself():
