@@ -236,6 +236,10 @@ def gradient_samples(
     return jax.lax.map(one, columns, batch_size=chunk)
 
 
+SMALL = 1 << 17
+"""Parameters of a network whose gradients for several weights are computed side by side."""
+
+
 def gradient_groups(
     model: Any, trajectory: Trajectory, weights: Float[Array, "K T B"], groups: int, *, rows: int = 4096
 ) -> Float[Array, "K groups d"]:
@@ -247,6 +251,8 @@ def gradient_groups(
     """
     params, static = eqx.partition(model, eqx.is_inexact_array)
     n_steps, size = weights.shape[1], weights.shape[2] // groups
+    small = sum(x.size for x in jax.tree.leaves(params)) < SMALL
+    together = len(weights) if small else 1  # side by side is twice as quick, while it stays in the cache
 
     def split(axis: int, leaf: Any) -> Any:
         def one(x: Array) -> Array:
@@ -262,7 +268,7 @@ def gradient_groups(
             return jnp.where(columns.mask, log_prob, 0)
 
         transposed = jax.vjp(log_probs, params)[1]
-        return jax.lax.map(lambda w: ravel_pytree(transposed(w / size)[0])[0], weights)
+        return jax.lax.map(lambda w: ravel_pytree(transposed(w / size)[0])[0], weights, batch_size=together)
 
     columns = jax.tree.map(split, COLUMNS, trajectory)
     at_once = max(1, min(groups, rows // (n_steps * size)))

@@ -113,15 +113,16 @@ def gather(
             f"about their noise: give at least {4 * max(batch, 1)} trajectories, or a smaller batch"
         )
     n_batches = trajectories // batch
+    distinct, place = without_repeats(rungs)
     together = -(-n_batches // (2 * GROUPS))  # batches whose mean makes one vector, where there are very many
     actor = actor_alone(model)
     dimension = sum(x.size for x in jax.tree.leaves(eqx.filter(actor, eqx.is_inexact_array)))
-    most = min(batch, max(1, GROUPS // n_batches), max(1, AT_ONCE // (len(rungs) * dimension)))
+    most = min(batch, max(1, GROUPS // n_batches), max(1, AT_ONCE // (len(distinct) * dimension)))
     parts = next(k for k in range(most, 0, -1) if batch % k == 0)
     n_vectors = n_batches * parts // together
     width = min(dimension, max(1024, ENTRIES // n_vectors))
     project = None if width == dimension else Projection.make(dimension, width, seed)
-    learn = partial(gradients_of, tuple(rungs.values()), parts, gamma, model, actor, critic)
+    learn = partial(gradients_of, distinct, parts, gamma, model, actor, critic)
     key = jax.random.key(seed)
     vectors: list[np.ndarray] = []
     episodes: list[Episodes] = []
@@ -138,13 +139,27 @@ def gather(
     kept = np.concatenate(vectors, axis=1)
     refuse_nothing(kept)
     return Gathered(
-        vectors=dict(zip(rungs, kept)),
+        vectors={name: kept[i] for name, i in place.items()},
         size=batch * together // (parts if together == 1 else 1),
         batch=batch,
         episodes=jax.tree.map(lambda *x: np.concatenate(x), *episodes),
         dimension=dimension,
         projected=None if project is None else width,
     )
+
+
+def without_repeats(rungs: Mapping[str, Rung]) -> tuple[tuple[Rung, ...], dict[str, int]]:
+    """The rungs that are computed, and which of them each name stands for: two with the same Ψ are one."""
+    distinct: list[Rung] = []
+    place: dict[str, int] = {}
+    for name, rung in rungs.items():
+        same = (
+            i for i, other in enumerate(distinct) if other.window == rung.window and eqx.tree_equal(other.psi, rung.psi)
+        )
+        place[name] = next(same, len(distinct))
+        if place[name] == len(distinct):
+            distinct.append(rung)
+    return tuple(distinct), place
 
 
 @eqx.filter_jit
