@@ -95,12 +95,13 @@ def with_scores(model: Any, trajectory: Trajectory, psi: Psi, steps: Steps) -> S
     if not psi.needs & {"scores", "row_scores"}:
         return steps
     factor, target = psi.score_factor(steps), psi.target_of(steps)
-    y = gradient_samples(model, trajectory, factor * target)
     if "scores" in psi.needs:
-        x = gradient_samples(model, trajectory, factor)
-        return steps._replace(score_sq=dot(x, x), score_cov=dot(x, y))
+        x, y = gradient_groups(model, trajectory, jnp.stack([factor, factor * target]), factor.shape[1])
+        return steps._replace(score_sq=jnp.sum(x * x, axis=-1), score_cov=jnp.sum(x * y, axis=-1))
     if not is_memoryless(model):
         raise ValueError("baseline='optimal_per_time' needs a memoryless policy: choose 'optimal'")
+
+    y = gradient_samples(model, trajectory, factor * target)
 
     def column(args: tuple[Trajectory, Array, Any]) -> tuple[Array, Array]:
         trajectory, factor, y = args
