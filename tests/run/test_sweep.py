@@ -249,7 +249,7 @@ def test_bias_and_variance_are_those_of_the_oracle(world):
             variance = float(exact.variance) / 256
             assert cell.variance.value == pytest.approx(variance, rel=0.1)
     whole = found.cells[1][1]  # γ = λ = 1 with V¹ is the true gradient's own estimator
-    assert whole.bias.value == 0.0 and whole.cosine.value == pytest.approx(1.0)
+    assert abs(whole.bias.value) < 1e-12 and whole.cosine.value == pytest.approx(1.0)  # float32 sums, in another order
     assert found.cells[0][0].bias.told_from_zero  # and the test could see a bias
 
 
