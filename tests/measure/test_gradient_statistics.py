@@ -64,7 +64,7 @@ def test_worth_is_the_ratio_of_mean_squared_errors():
         k, plain, bias = st.gram(rung), st.gram(x), st.gram(rung - x)
         for batch in hits:
             truth = (TRACE / batch) / (TRACE / 2 / batch + 5 * 0.05**2)
-            found = st.worth(k, bias, plain, None, batch)
+            found = st.worth(st.mean_squared_error(k, bias, batch), st.mean_squared_error(plain, None, batch))
             hits[batch] += covers((found.low, found.high), truth)
     assert all(0.90 <= count / 300 <= 0.995 for count in hits.values()), hits
 

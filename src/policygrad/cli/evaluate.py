@@ -43,6 +43,7 @@ def parser() -> Parser:
 
 def report_of(run: Any, args: argparse.Namespace, evaluations: dict[str, list[Any]]) -> dict[str, Any]:
     """Everything that was found out, in plain values. An interval of one number is null: nothing is known about it."""
+    from policygrad.run.record import json_ready
     from policygrad.run.statistics import summary
 
     report: dict[str, Any] = {
@@ -57,22 +58,13 @@ def report_of(run: Any, args: argparse.Namespace, evaluations: dict[str, list[An
     for mode, found in evaluations.items():
         rows = [{"seed": run.recipe.seed + i, **evaluation.to_dict()} for i, evaluation in enumerate(found)]
         report[mode] = {"seeds": rows, "over_seeds": summary([row["mean"] for row in rows])}
-    return without_nan(report)
+    return json_ready(report)
 
 
 def checkpoint_of(run: Any, asked: str) -> str:
     """Which policy was played: without evaluations there is no best one."""
     unknown = asked == "best" and any(math.isinf(reward) for reward in run.best_reward)
     return "no evaluation: last" if unknown else asked
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(report: dict[str, Any]) -> str:

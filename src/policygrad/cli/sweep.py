@@ -9,7 +9,7 @@ from typing import Any
 
 from policygrad.cli.parser import Parser
 from policygrad.cli.signals import importing
-from policygrad.cli.train import GROUPS, add_option
+from policygrad.cli.train import GROUPS, add_option, chosen_algorithm
 from policygrad.run.recipes import PRESETS, Preset, Recipe, get_preset, read_numbers
 
 GAMMAS, LAMBDAS = "0.8,0.9,0.96,0.98,0.99,0.995", "0,0.5,0.9,0.96,0.99,1"
@@ -21,7 +21,7 @@ WATCHED = "eval_episodes"
 
 
 def main(argv: list[str]) -> int:
-    algo = chosen_algorithm(argv)
+    algo = chosen_algorithm(argv, "policygrad sweep", "a2c-gae")
     given = vars(parser(get_preset(algo)).parse(argv))
     asked: dict[str, Any] = {name: given.pop(name, default) for name, default in OWN.items()}
     env, as_json = given.pop("env", "CartPole-v1"), given.pop("json", False)
@@ -94,13 +94,6 @@ class Talk:
     def close(self) -> None:
         if self.what and self.live and not self.quiet:
             print(file=sys.stderr)
-
-
-def chosen_algorithm(argv: list[str]) -> str:
-    """The ``--algo`` of a command line: the defaults that ``--help`` shows depend on it."""
-    first = Parser(prog="policygrad sweep", add_help=False)
-    first.add_argument("--algo", default="a2c-gae")
-    return first.parse_known_args(argv)[0].algo
 
 
 def parser(preset: Preset) -> Parser:

@@ -178,10 +178,10 @@ def teller(given: dict[str, Any]) -> Callable[[str], None]:
 # The options
 
 
-def chosen_algorithm(argv: list[str]) -> str:
+def chosen_algorithm(argv: list[str], prog: str = "policygrad train", default: str = "a2c") -> str:
     """The ``--algo`` of a command line: the defaults that ``--help`` shows depend on it."""
-    first = Parser(prog="policygrad train", add_help=False)
-    first.add_argument("--algo", default="a2c")
+    first = Parser(prog=prog, add_help=False)
+    first.add_argument("--algo", default=default)
     return first.parse_known_args(argv)[0].algo
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
 from policygrad.ladder.recursion import masked_mean
-from policygrad.learn.gradient import COLUMNS, Clipped, average, gradient_samples, steps_from, surrogate
+from policygrad.learn.gradient import COLUMNS, Clipped, average, gradient_groups, steps_from, surrogate
 from policygrad.models.actor_critic import is_memoryless, unroll
 from policygrad.models.normalize import running_return
 from policygrad.types import Trajectory
@@ -344,7 +344,7 @@ def noise_sums(model: Any, batch: Batch) -> dict[str, Array]:
         (COLUMNS, 1),
         (batch.trajectory, batch.weights),
     )
-    g = jnp.concatenate([x.reshape(n, -1) for x in jax.tree.leaves(gradient_samples(model, trajectory, weights))], 1)
+    g = gradient_groups(model, trajectory, weights[None], n)[0]
     products = g @ g.T
     squares = jnp.diagonal(products)
     lengths = jnp.sqrt(jnp.maximum(squares, jnp.finfo(g.dtype).tiny))

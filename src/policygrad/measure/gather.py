@@ -186,11 +186,10 @@ def gradients_of(
 
 def weigh(rung: Rung, model: Any, trajectory: Trajectory, critic: Any) -> Float[Array, "T B"]:
     """Ψ of a rung, by the path that training takes; in windows, if the rung has them."""
-    psi = rung.psi
-    if rung.window is None:
-        return psi(steps_from(model, trajectory, psi, critic=critic))
-    steps = steps_from(model, trajectory, psi, critic=critic)
-    return psi(steps._replace(last=steps.last | ((steps.time + 1) % rung.window == 0)))
+    steps = steps_from(model, trajectory, rung.psi, critic=critic)
+    if rung.window is not None:
+        steps = steps._replace(last=steps.last | ((steps.time + 1) % rung.window == 0))
+    return rung.psi(steps)
 
 
 def episodes_of(trajectory: Trajectory, chunk: Chunk) -> Episodes:

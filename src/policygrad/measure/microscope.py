@@ -177,7 +177,8 @@ def measure_gradients(
         collect_reference or collect, model, {"g": reference}, trajectories=n_reference, seed=2 * seed + 1, **options,
         tell=lambda n: tell("the true gradient", n, n_reference),
     )  # fmt: skip
-    judge = Judge(gathered, st.Truth.of(truth.vectors["g"]), next(iter(rungs.values())))
+    judge = Judge(gathered, st.Truth.of(truth.vectors["g"]))
+    plain = judge.errors(next(iter(rungs.values())))
     episodes = gathered.episodes
     return Measurement(
         objective=objective,
@@ -194,7 +195,7 @@ def measure_gradients(
         truncated=float(episodes.truncated.mean()),
         explained=explained(episodes.sums) if has_critic else None,
         dropped=dropped(gathered) if DROPPED in asked else None,
-        rungs={name: judge.rung(rung) for name, rung in rungs.items()},
+        rungs={name: judge.rung(rung, plain) for name, rung in rungs.items()},
         refused={},
     )
 
@@ -210,10 +211,18 @@ class Judge:
 
     gathered: Gathered
     truth: st.Truth
-    plain: Rung
-    """What the others are compared with."""
 
-    def rung(self, rung: Rung) -> RungReport:
+    def errors(self, plain: Rung) -> dict[int, st.Linear]:
+        """Mean squared errors of what the others are compared with, from vectors as coarse as each of them may be."""
+        g = self.gathered
+        return {
+            size: st.mean_squared_error(
+                st.gram(g.coarse(plain.name, size)), self.difference(plain, size), g.batch / size
+            )
+            for size in {g.size, max(g.size, g.batch)}
+        }
+
+    def rung(self, rung: Rung, plain: dict[int, st.Linear]) -> RungReport:
         g = self.gathered
         size = max(g.size, g.batch) if rung.couples else g.size
         x = g.coarse(rung.name, size)
@@ -239,9 +248,7 @@ class Judge:
             noise_scale=Ratio(scale.value * size, scale.low * size, scale.high * size),
             cosine_between=here.cosine_between,
             cosine_true=here.cosine_true,
-            worth=st.worth(
-                k, difference, st.gram(g.coarse(self.plain.name, size)), self.difference(self.plain, size), batch
-            ),
+            worth=st.worth(mse, plain[size]),
             effective=effective(g.episodes.log_rho) if rung.psi.correction != "none" else None,
             baseline=self.baseline(rung, x, size),
             by_batch=tuple(curve),

@@ -256,16 +256,10 @@ def signal_to_noise(scale: Ratio, batch: float = 1.0) -> Ratio:
     return Ratio(invert(scale.value), invert(scale.high), invert(scale.low))
 
 
-def worth(
-    k: Float[np.ndarray, "n n"],
-    bias: Float[np.ndarray, "n n"] | None,
-    plain: Float[np.ndarray, "n n"],
-    plain_bias: Float[np.ndarray, "n n"] | None,
-    batch: float,
-) -> Ratio:
-    """How much data a rung is worth at batch size N: the mean squared error of plain REINFORCE over the rung's, both
-    with N trajectories. Of an unbiased rung it is the factor by which REINFORCE would need more of them."""
-    return ratio(mean_squared_error(plain, plain_bias, batch), mean_squared_error(k, bias, batch))
+def worth(error: Linear, plain: Linear) -> Ratio:
+    """How much data a rung is worth at batch size N: the :func:`mean_squared_error` of plain REINFORCE over the rung's,
+    both with N trajectories. Of an unbiased rung it is the factor by which REINFORCE would need more of them."""
+    return ratio(plain, error)
 
 
 def unit_means(x: Float[np.ndarray, "n d"], size: int) -> Float[np.ndarray, "batches d"]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from policygrad.run.plots import COLORS, GREY, INK, TIMELESS, _render
+from policygrad.run.plots import COLORS, GREY, INK, TIMELESS, render
 from policygrad.storage.checkpoint import write_atomically
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def gamma_lambda_map(found: Any, out: str | PathLike) -> Path:
     kind = out.suffix.lower().removeprefix(".")
     if kind not in TIMELESS:
         raise ValueError(f"cannot draw to {out.name!r}; end its name in {', '.join('.' + name for name in TIMELESS)}")
-    write_atomically(out, _render(figure_of(found), kind))
+    write_atomically(out, render(figure_of(found), kind))
     return out
 
 

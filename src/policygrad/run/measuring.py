@@ -130,7 +130,7 @@ def measure(
 
 def recipe_env(run: Run) -> Any:
     """The environment of a run: by name where that says all, else the object."""
-    return run.env if not isinstance(run.recipe.env, str) or not registry.is_host(run.env) else run.recipe.env
+    return run.recipe.env if registry.is_host(run.env) else run.env
 
 
 def as_policy(given: Any, recipe: Recipe | None) -> Policy:
@@ -147,8 +147,7 @@ def as_policy(given: Any, recipe: Recipe | None) -> Policy:
 
 def has_values(model: Any) -> bool:
     """Whether a model has a critic. One of the user's own is believed to."""
-    inner = model.model if isinstance(model, FrameWindow) else model
-    return not isinstance(inner, ActorCritic) or inner.critic is not None
+    return not isinstance(model, ActorCritic | FrameWindow) or model.critic is not None
 
 
 def as_trained(
@@ -233,15 +232,13 @@ class Stage:
         if not isinstance(one, str) and not callable(one):
             raise RecipeError("parts need new environments of the same kind: give an id, or a function that makes one")
         options: dict[str, Any] = {"env_kwargs": r.env_options, "wrappers": r.wrappers} if r else {}
-        shown = partial(with_memory, self.made.observation_space, self.made.action_space)
 
         def make() -> Any:
             made = host.make_single(one, **options)
             return made if self.limit is None else TimeLimit(made, self.limit)
 
-        show = shown if policy.remembers else plain
         limit = getattr(self.made, "time_limit", None) if self.limit is None else self.limit
-        return decompose_host(make, policy.model, show=show, max_episode_steps=limit, **how)
+        return decompose_host(make, policy.model, show=self.show(policy), max_episode_steps=limit, **how)
 
     def collector(self, policy: Policy) -> Callable[[jax.Array], Any]:
         """``key -> trajectory`` of whole episodes of this policy."""
@@ -256,14 +253,17 @@ class Stage:
 
         return partial(play, arrays)
 
+    def show(self, policy: Policy) -> Callable[..., Any]:
+        """What this policy sees of a host environment."""
+        return partial(with_memory, self.made.observation_space, self.made.action_space) if policy.remembers else plain
+
     def host_collector(self, policy: Policy) -> Callable[[jax.Array], Any]:
-        shown = partial(with_memory, self.made.observation_space, self.made.action_space)
         recipe = self.recipe
         collector = HostCollector(
             self.made,
             None,
             clock=Clock(),
-            show=shown if policy.remembers else plain,
+            show=self.show(policy),
             clip_reward=recipe is not None and recipe.clip_reward,
             finite_horizon=recipe is not None and recipe.time_to_go,
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from policygrad.measure.decomposition import Decomposition
 from policygrad.measure.microscope import Measurement, RungReport
-from policygrad.run.plots import COLORS, DASHES, FAINT, GREY, INK, _render, spread
+from policygrad.run.plots import COLORS, DASHES, FAINT, GREY, INK, render, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def pictures(m: Measurement, parts: Decomposition | None = None) -> dict[str, by
         drawn["cosine"] = cosine(m)
     if parts is not None:
         drawn["parts"] = decomposition(parts)
-    return {name: _render(figure, "svg") for name, figure in drawn.items()}
+    return {name: render(figure, "svg") for name, figure in drawn.items()}
 
 
 def blank(height: float, title: str, x_label: str, y_label: str, right: float = 0.80) -> tuple["Figure", "Axes"]:

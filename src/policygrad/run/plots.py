@@ -74,7 +74,7 @@ def learning_curves(
     curves = [_curve(i, label, seeds, level) for i, (label, seeds) in enumerate(runs.items())]
     figure = _panels(curves, y_label) if small_multiples else _overlay(curves, y_label)
     _write_title(figure, title, _what_is_drawn(curves, level, small_multiples))
-    write_atomically(out, _render(figure, kind))
+    write_atomically(out, render(figure, kind))
     return out
 
 
@@ -251,7 +251,8 @@ def _write_title(figure: "Figure", title: str, subtitle: str) -> None:
     figure.text(left, 1 - 0.44 / height, subtitle, fontsize=9, color=GREY, va="top")
 
 
-def _render(figure: "Figure", kind: str) -> bytes:
+def render(figure: "Figure", kind: str) -> bytes:
+    """A figure as a file of that kind: equal figures, equal bytes."""
     import matplotlib
 
     buffer = io.BytesIO()

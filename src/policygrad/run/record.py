@@ -16,6 +16,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import time
@@ -385,3 +386,17 @@ def _to_cell(number: np.generic) -> str:
     if number.dtype == bool:
         return str(int(number))
     return "" if np.isnan(number) else str(number)
+
+
+def json_ready(value: Any) -> Any:
+    """Plain values, for JSON. It has no NaN and no infinity: they become None; NumPy's numbers become Python's, and
+    named tuples become dicts."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,7 @@ from typing import Any
 
 from policygrad.measure.microscope import Measurement, RungReport
 from policygrad.measure.words import figure, sentences
+from policygrad.run.record import json_ready
 from policygrad.storage.checkpoint import write_atomically
 
 PACKAGES = ("policygrad", "jax", "equinox", "numpy", "gymnasium")
@@ -80,12 +81,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain values: NaN and infinity become None."""
-        return plain(
+        return json_ready(
             {
                 "env": self.env,
                 "sentences": self.sentences(),
                 "measurement": self.measurement.to_dict(),
-                "decomposition": None if self.parts is None else self.parts._asdict(),
+                "decomposition": self.parts,
                 "recipe": self.recipe,
                 "seed": self.seed,
                 "seconds": self.seconds,
@@ -131,16 +132,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def plain(value: Any) -> Any:
-    """JSON has neither NaN nor infinity: they become None."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value.item() if hasattr(value, "item") else value

@@ -46,6 +46,7 @@ from policygrad.run.program import (
     updater,
 )
 from policygrad.run.recipes import USED_IF, Recipe, RecipeError, change, make_recipe
+from policygrad.run.record import json_ready
 from policygrad.run.statistics import bootstrap_interval
 from policygrad.storage.checkpoint import write_atomically
 
@@ -485,14 +486,3 @@ def areas(curves: Float[np.ndarray, "marks ..."]) -> Float[np.ndarray, "..."]:
     """Means over the marks at which an episode ended; NaN: none ever did."""
     known = np.isfinite(curves)
     return np.where(known, curves, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
-
-
-def json_ready(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become None; NumPy's numbers become Python's."""
-    if isinstance(value, dict):
-        return {key: json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
