@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp, xlogy
 
-from policygrad.envs.tabular import TabularMDP
+from policygrad.envs.tabular import TabularMDP, cdf
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -229,3 +229,111 @@ def checked_policy(mdp: TabularMDP, policy: Any, horizon: int | None) -> tuple[n
         numbers = ", ".join(f"{p:.6g}" for p in policy[row])
         raise ValueError(f"policy[{', '.join(map(str, row))}] is ({numbers}): probabilities must be ≥ 0 and sum to 1")
     return policy, horizon
+
+
+# A policy's value learned from episodes: Sutton & Barto (2018), §§6.1, 7.1, 12.1 and 12.2
+
+
+class Episodes(NamedTuple):
+    """One episode in each of R independent streams, padded to T rows with reward 0."""
+
+    state: Any
+    """Int ``[T+1, R]``; after the episode its last state stays."""
+    reward: Float[np.ndarray, "T R"]
+    length: Any
+    """Int ``[R]``, in steps."""
+    terminated: Any
+    """Bool ``[R]``: it came to an end; otherwise the time limit cut it, and its last state has a value."""
+
+
+def sample_episodes(
+    mdp: TabularMDP, policy: Any, n_streams: int, rng: np.random.Generator, *, max_steps: int = 100_000
+) -> Episodes:
+    """Play one episode in each stream.
+
+    Raises:
+        ValueError: an episode of more than ``max_steps`` steps, in an MDP without a time limit.
+    """
+    probs = checked_policy(mdp, policy, mdp.horizon)[0]
+    by_time = [cdf(p) for p in probs] if probs.ndim == 3 else None
+    choices, moves, pays = cdf(probs), cdf(mdp.transition), cdf(mdp.reward_prob)
+    state = np.searchsorted(cdf(mdp.initial), rng.random(n_streams), side="right")
+    running = np.ones(n_streams, bool)
+    states, rewards, length = [state], [], np.zeros(n_streams, int)
+    while running.any() and len(rewards) != mdp.time_limit:
+        if len(rewards) == max_steps:
+            raise ValueError(f"an episode did not end in {max_steps} steps: give the MDP a time_limit")
+        chances = choices if by_time is None else by_time[len(rewards)]
+        u = rng.random((3, n_streams, 1))
+        action = np.sum(u[0] >= chances[state], axis=-1)
+        successor = np.sum(u[1] >= moves[state, action], axis=-1)
+        outcome = np.sum(u[2] >= pays[state, action, successor], axis=-1)
+        rewards.append(np.where(running, mdp.reward_value[state, action, successor, outcome], 0.0))
+        state = np.where(running, successor, state)
+        states.append(state)
+        length += running
+        running &= ~mdp.terminal[state] & (len(rewards) != mdp.horizon)
+    return Episodes(np.stack(states), np.stack(rewards), length, ~running)
+
+
+def n_step_td(value: Float[np.ndarray, "K R S"], episodes: Episodes, n: int, step_size: Any, gamma: float) -> Any:
+    """n-step TD, after one episode: for t = 0, 1, … in turn
+
+        V(s_t) ← V(s_t) + η·[Σ_{i<n} γ^i r_{t+i} + γ^n V(s_{t+n}) − V(s_t)],
+
+    with the sum cut, and V zero, at the episode's end. n = 1 is TD(0); an n of at least T is Monte Carlo.
+
+    Args:
+        value: V before the episode, for each of K step sizes and R streams; a changed copy is returned.
+        step_size: η, ``[K]`` or a number.
+    """
+    n_rows, rows = len(episodes.reward), np.arange(len(episodes.reward))[:, None]
+    behind = np.zeros((n_rows + n + 1, len(episodes.length)))
+    padded = np.concatenate([episodes.reward, np.zeros((n, len(episodes.length)))])
+    for t in reversed(range(n_rows)):
+        behind[t] = padded[t] + gamma * behind[t + 1] - gamma**n * padded[t + n]
+    reached = np.minimum(rows + n, episodes.length)
+    lives_on = (reached < episodes.length) | ~episodes.terminated
+    discount = np.where(lives_on, gamma ** np.maximum(reached - rows, 0), 0.0)
+    return sweep(value, episodes, step_size, behind[:n_rows], discount, np.take_along_axis(episodes.state, reached, 0))
+
+
+def offline_lambda_return(
+    value: Float[np.ndarray, "K R S"], episodes: Episodes, lam: float, step_size: Any, gamma: float
+) -> Float[np.ndarray, "K R S"]:
+    """The off-line λ-return algorithm: V(s_t) ← V(s_t) + η·[G_t − V(s_t)] for t = 0, 1, … in turn, once the episode is
+    over, with G_t = r_t + γ·[(1 − λ)·V(s_{t+1}) + λ·G_{t+1}] of the V from before it. S&B §12.1. The arguments are
+    those of :func:`n_step_td`."""
+    rows, streams = np.arange(len(episodes.reward))[:, None], np.arange(len(episodes.length))
+    following = value[:, streams, episodes.state[1:]] * ((rows + 1 < episodes.length) | ~episodes.terminated)
+    returns = np.zeros_like(following)
+    later = following[:, -1]
+    for t in reversed(range(len(rows))):
+        ahead = np.where(t + 1 < episodes.length, (1 - lam) * following[:, t] + lam * later, following[:, t])
+        later = returns[:, t] = episodes.reward[t] + gamma * ahead
+    return sweep(value, episodes, step_size, np.moveaxis(returns, 1, 0), np.zeros(rows.shape), episodes.state)
+
+
+def sweep(value: Any, episodes: Episodes, step_size: Any, target: Any, discount: Any, reached: Any) -> Any:
+    """V(s_t) ← V(s_t) + η·[target_t + discount_t·V(reached_t) − V(s_t)], for t = 0, 1, … in turn."""
+    value, streams, eta = value.copy(), np.arange(len(episodes.length)), np.reshape(step_size, (-1, 1))
+    for t, state in enumerate(episodes.state[:-1]):
+        error = target[t] + discount[t] * value[:, streams, reached[t]] - value[:, streams, state]
+        value[:, streams, state] += eta * (t < episodes.length) * error
+    return value
+
+
+def td_lambda(
+    value: Float[np.ndarray, "K R S"], episodes: Episodes, lam: float, step_size: Any, gamma: float
+) -> Float[np.ndarray, "K R S"]:
+    """TD(λ) with accumulating traces, after one episode: e(s) ← γλ·e(s) + 1[s = s_t] and V ← V + η·δ_t·e with
+    δ_t = r_t + γ·V(s_{t+1}) − V(s_t). Sutton (1988); S&B §12.2. The arguments are those of :func:`n_step_td`."""
+    value, streams, eta = value.copy(), np.arange(len(episodes.length)), np.reshape(step_size, (-1, 1))
+    trace = np.zeros(value.shape[1:])
+    for t, (state, successor) in enumerate(zip(episodes.state[:-1], episodes.state[1:])):
+        lives_on = (t + 1 < episodes.length) | ~episodes.terminated
+        delta = episodes.reward[t] + gamma * lives_on * value[:, streams, successor] - value[:, streams, state]
+        trace *= gamma * lam
+        trace[streams, state] += 1
+        value += (eta * (t < episodes.length) * delta)[..., None] * trace
+    return value
