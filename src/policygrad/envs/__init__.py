@@ -20,8 +20,8 @@ __getattr__, __dir__, __all__ = attach(
         "policygrad.envs.registry": ("describe", "env_id", "is_host", "make", "names"),
         "policygrad.envs.stateful": ("HostEnv", "HostError", "HostStep"),
         "policygrad.envs.tabular": (
-            "TabularMDP", "TabularState", "chain", "cliff", "grid", "random_mdp", "short_corridor",
-            "short_corridor_value",
+            "TabularMDP", "TabularState", "chain", "cliff", "fork", "grid", "random_mdp", "random_walk",
+            "short_corridor", "short_corridor_value",
         ),
     },
 )  # fmt: skip

@@ -59,6 +59,8 @@ WORLDS: dict[str, Entry] = {
     "corridor": Entry("tabular:short_corridor", "three states that look alike; be stochastic", {"time_limit": 1000}),
     "grid": Entry("tabular:grid", "corner to corner on a grid, −1 per step", {"time_limit": 200}),
     "cliff": Entry("tabular:cliff", "cliff walking, −1 per step and −100 for a fall", {"time_limit": 500}),
+    "fork": Entry("tabular:fork", "a narrow way that pays 1, a wide one that pays 0.9", {"time_limit": 100}),
+    "walk": Entry("tabular:random_walk", "a row of 19 states; the ends pay −1 and 1", {"time_limit": 1000}),
     "random": Entry("tabular:random_mdp", "a random MDP with random rewards, 10 steps long", {"horizon": 10}),
     "lqr": Entry("lqr:double_integrator", "a linear-quadratic regulator: the double integrator, 20 steps long"),
 }

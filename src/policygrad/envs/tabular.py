@@ -236,6 +236,47 @@ def cliff(*, horizon: int | None = None, time_limit: int | None = None) -> Tabul
     return walk(transition, start, goal=goal, reward=reward, horizon=horizon, time_limit=time_limit)
 
 
+def fork(
+    length: int = 4, wide: float = 0.9, *, horizon: int | None = None, time_limit: int | None = None
+) -> TabularMDP:
+    """Two ways of ``length`` steps: a narrow one, whose end pays 1, and a wide one, whose end pays ``wide``.
+
+    Action 0 takes the narrow way and stays on it; action 1 takes the wide way, and on the narrow one it falls: the
+    episode ends, unpaid. On the wide way both actions go on. States: 0 the fork, 1 … ``length`` the narrow way,
+    ``length`` + 1 … 2·``length`` the wide way, and the end. The best return is 1; whoever also values freedom of action
+    goes the wide way.
+    """
+    if length < 1:
+        raise ValueError(f"fork: length is {length}; a way needs at least 1 step.")
+    end = 2 * length + 1
+    narrow, open_way = np.arange(1, length + 1), np.arange(length + 1, end)
+    successor = np.full((end + 1, 2), end)
+    successor[0] = narrow[0], open_way[0]
+    successor[narrow[:-1], 0] = narrow[1:]
+    successor[open_way[:-1]] = open_way[1:, None]
+    reward = np.zeros((end + 1, 2, end + 1))
+    reward[narrow[-1], 0, end] = 1.0
+    reward[open_way[-1], :, end] = wide
+    return walk(one_hot(successor, end + 1), 0, goal=end, reward=reward, horizon=horizon, time_limit=time_limit)
+
+
+def random_walk(n_states: int = 19, *, horizon: int | None = None, time_limit: int | None = None) -> TabularMDP:
+    """Sutton and Barto (2018), Example 7.1: from the middle of a row to either end; the left end pays −1, the right 1.
+
+    Actions: 0 left, 1 right. States: 0 the left end, 1 … ``n_states``, and the right end. Under the uniform policy,
+    undiscounted, V(s) = 2s/(n_states + 1) − 1.
+    """
+    if n_states < 1 or n_states % 2 == 0:
+        raise ValueError(f"random_walk: n_states is {n_states}; give an odd number, so that there is a middle.")
+    place = np.arange(n_states + 2)
+    end = (place == 0) | (place == n_states + 1)
+    successor = np.where(end[:, None], place[:, None], place[:, None] + [-1, 1])
+    reward = np.zeros((n_states + 2, 2, n_states + 2))
+    reward[1, :, 0], reward[n_states, :, -1] = -1.0, 1.0
+    start, transition = one_hot((n_states + 1) // 2, n_states + 2), one_hot(successor, n_states + 2)
+    return TabularMDP(start, transition, reward, terminal=end, horizon=horizon, time_limit=time_limit)
+
+
 def random_mdp(
     seed: Any = 0,
     n_states: int = 5,

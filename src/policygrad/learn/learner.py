@@ -114,6 +114,8 @@ def make_learner(
     target_kl: float | None = None,
     n_streams: int | None = None,
     gradient_rows: int | None = None,
+    target_entropy: float | None = None,
+    alpha_rate: float = 3e-3,
     measure_every: int = 0,
     axis: str | None = None,
 ) -> Learner:
@@ -139,6 +141,9 @@ def make_learner(
         n_streams: number of columns of a window; needed where rewards are normalised.
         gradient_rows: at most so many rows at a time in a gradient, whose parts are then added up: with images it stays
             in the processor's cache. Only for memoryless models with ``per="step"``.
+        target_entropy: steer the temperature α of ``psi`` so that the policy's mean entropy is this, in nats a step;
+            None: α stays as it is.
+        alpha_rate: how fast: log α moves by ``alpha_rate`` for each nat that is missing, after each update.
         measure_every: every so many updates the metrics of ``update`` hold :func:`noise_sums`, else zeros; 0: never.
             Nothing that is learned depends on it.
         axis: the name of the axis of a ``vmap`` around ``update``: updates that nobody measures then cost nothing.
@@ -259,6 +264,9 @@ def make_learner(
         batch = weigh(state, trajectory)
         new, metrics = (once if n_steps == 1 else passes)(state, batch, key)
         metrics |= measure(state, batch)
+        if target_entropy is not None:
+            metrics |= {"alpha": state.psi.alpha}
+            new = new._replace(psi=tempered(new.psi, metrics["entropy"], target_entropy, alpha_rate))
         if measure_every:
             metrics |= now_and_then(state, batch)
         rows = state.rows + jnp.sum(trajectory.mask, dtype=jnp.int32)
@@ -313,12 +321,24 @@ def make_learner(
 
     names = ["policy_loss", "entropy", "grad_norm", "learning_rate"]
     names += ["value_loss", "explained_variance"] if critic_target is not None else []
+    names += ["alpha"] if target_entropy is not None else []
     names += ["approx_kl"] if stale else []
     names += ["clip_fraction"] if stale and isinstance(kind, Clipped) else []
     metrics = tuple(sorted(names))
     return Learner(
         init, weigh, grad, apply, step, renew, observe, measure, metrics, update, lambda state: combine(state.params)
     )
+
+
+def tempered(psi: Psi, entropy: Float[Array, ""], target_entropy: float, rate: float) -> Psi:
+    """log α ← log α + rate·(H̄ − H): the temperature rises while the policy's mean entropy H, in nats a step, is below
+    its target H̄, and falls while it is above.
+
+    Ascent of the dual of max E[Σ_t r_t] subject to E[−log π(a_t)] ≥ H̄. Haarnoja et al. (2018), "Soft actor-critic
+    algorithms and applications", eq. 18, there with the gradient in log α.
+    """
+    alpha = psi.alpha * jnp.exp(rate * (target_entropy - entropy)).astype(psi.alpha.dtype)
+    return eqx.tree_at(lambda p: p.alpha, psi, alpha)
 
 
 def noise_sums(model: Any, batch: Batch) -> dict[str, Array]:

@@ -24,6 +24,7 @@ from policygrad.models.actor_critic import make_model
 from policygrad.random import standard, unrolled
 from policygrad.run.devices import is_small, shares
 from policygrad.run.recipes import Recipe, RecipeError
+from policygrad.spaces import parts
 from policygrad.types import Finished, Trajectory
 
 SEEDS = "seeds"
@@ -179,6 +180,7 @@ def one_seed(recipe: Recipe, tree: PyTree, seed: int) -> PyTree:
 
 def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Callable[[Array], Any]:
     """``key -> model``. ``horizon`` is the T of a time-to-go policy."""
+    check_target_entropy(recipe, env)
     if isinstance(model, eqx.Module):
         return lambda key: model
     if model is not None:
@@ -208,6 +210,19 @@ def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Ca
     )
 
 
+def check_target_entropy(recipe: Recipe, env: Env) -> None:
+    """Refuse an entropy that no policy of these actions has: the temperature would rise for ever, or fall."""
+    sizes = [getattr(part, "n", None) for part in parts(env.action_space)]
+    if recipe.target_entropy is None or not all(isinstance(n, int | np.integer) for n in sizes):
+        return
+    most = float(np.sum(np.log(np.array(sizes, float))))
+    if not 0 < recipe.target_entropy < most:
+        raise RecipeError(
+            f"target_entropy={recipe.target_entropy:g} is out of reach: the entropy of a policy of {recipe.env} is "
+            f"between 0 and {most:.3g} nats; choose one inside, such as {most / 2:.2g}"
+        )
+
+
 def learner_of(recipe: Recipe, make: Callable[[Array], Any], *, axis: str | None = None) -> Learner:
     """The learner of a recipe. ``axis`` names the seeds' axis, where they are updated together."""
     r = recipe
@@ -232,6 +247,8 @@ def learner_of(recipe: Recipe, make: Callable[[Array], Any], *, axis: str | None
         target_kl=r.target_kl,
         n_streams=r.n_envs,
         gradient_rows=r.gradient_rows,
+        target_entropy=r.target_entropy,
+        alpha_rate=r.alpha_rate,
         measure_every=r.measure_every,
         axis=axis,
     )

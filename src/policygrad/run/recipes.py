@@ -89,6 +89,10 @@ class Recipe:
     discounted: bool = option(False, "keep the factor γ^t of the discounted objective", "ladder")
     standardize: bool = option(False, "standardise Ψ over each window (a bias)", "ladder")
     alpha: float = option(0.0, "temperature of maximum entropy: rewards become r − α log π", "ladder", low=0)
+    target_entropy: float | None = option(
+        None, "steer alpha so that the policy keeps this entropy, in nats a step; default: alpha stays", "ladder"
+    )
+    alpha_rate: float = option(3e-3, "how far log alpha moves in an update, for each nat missing", "ladder", low=0)
     rho_bar: float = option(1.0, "clip of the importance weights of vtrace and truncated", "ladder", low=0)
     c_bar: float = option(1.0, "clip of the trace coefficients of vtrace", "ladder", low=0)
     constant: float = option(0.0, "b of the baseline 'constant'", "ladder")
@@ -475,6 +479,14 @@ def check_together(recipe: Recipe) -> None:
             "baseline='optimal_per_time' needs a memoryless policy: choose baseline=optimal",
         ),
         (not r.mixture, "mixture needs at least one weight"),
+        (
+            r.target_entropy is not None and r.alpha == 0,
+            "target_entropy multiplies the temperature, and alpha=0 stays zero: set a first alpha, such as 0.01",
+        ),
+        (
+            r.target_entropy is not None and r.workers > 0,
+            "target_entropy steers one learner's temperature, and workers take no part in that: set workers=0",
+        ),
         (gru and not r.net, "a gru policy needs at least one hidden size: net 64"),
         (
             r.frames > 1 and r.baseline == "optimal_per_time",
@@ -606,6 +618,11 @@ preset(
     target="lambda_return", critic_target="lambda_return", gae_lambda=0.95, n_steps=16, learning_rate=2e-3,
 )
 preset(
+    "maxent", "a2c-gae", "Ziebart (2010); Haarnoja et al. (2017); Schulman, Chen & Abbeel (2017)",
+    "soft returns: the reward is r − α log π(a), and V a soft value",
+    alpha=0.01,
+)
+preset(
     "a3c", "a2c", "Mnih et al. (2016)", "asynchronous workers on one set of parameters, without locks",
     workers=2, ent_coef=0.01, lr_schedule="linear",
 )
@@ -652,6 +669,7 @@ USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "cnn": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
     "log_std_init": (lambda r: r.bounds != "beta", "bounds=clip or tanh"),
     "constant": (lambda r: r.baseline == "constant", "baseline=constant"),
+    "alpha_rate": (lambda r: r.target_entropy is not None, "target_entropy"),
     "mixture": (lambda r: r.target == "mixture", "target=mixture"),
     "n_step": (lambda r: "n_step" in (r.target, r.critic_target), "target=n_step or critic_target=n_step"),
     "gae_lambda": (
