@@ -102,9 +102,9 @@ def test_one_state_forever():
     endless = TabularMDP(mdp.initial, mdp.transition, mdp.reward_value)
     probs = np.array([[0.25, 0.75]])
     np.testing.assert_allclose(policy_evaluation(endless, probs, 0.9), [12.5], rtol=1e-12)
-    np.testing.assert_allclose(value_iteration(endless, 0.9), [20.0], rtol=1e-10)
+    np.testing.assert_allclose(value_iteration(endless, 0.9).value, [20.0], rtol=1e-10)
     finite = TabularMDP(mdp.initial, mdp.transition, mdp.reward_value, horizon=4)
     np.testing.assert_allclose(policy_evaluation(finite, probs, 0.9)[0], [1.25 * (1 - 0.9**4) / 0.1], rtol=1e-12)
     np.testing.assert_allclose(
-        value_iteration(finite, 0.9)[:, 0], [2 * (1 - 0.9**k) / 0.1 for k in (4, 3, 2, 1, 0)], rtol=1e-12
+        value_iteration(finite, 0.9).value[:, 0], [2 * (1 - 0.9**k) / 0.1 for k in (4, 3, 2, 1, 0)], rtol=1e-12
     )

@@ -7,7 +7,7 @@ import pytest
 
 from policygrad.collect import episode_collector
 from policygrad.envs.core import autoreset
-from policygrad.envs.tabular import chain, cliff, random_mdp, short_corridor
+from policygrad.envs.tabular import chain, random_mdp, short_corridor
 from policygrad.ladder import Psi
 from policygrad.learn import steps_from
 from policygrad.measure import (
@@ -19,7 +19,6 @@ from policygrad.measure import (
     policy_evaluation,
     policy_probabilities,
     table_critic,
-    value_iteration,
 )
 from policygrad.measure.exact import objective_by_enumeration
 from policygrad.models import make_model
@@ -101,20 +100,6 @@ def test_policy_evaluation_satisfies_bellmans_equation():
     expected = jnp.where(mdp.terminal, 0, jnp.sum(probs * action_values(mdp, value, 0.9), axis=-1))
     np.testing.assert_allclose(value, expected, atol=1e-12)
     assert value[-1] == 0 and jnp.abs(value).max() > 0.1
-
-
-def test_value_iteration_on_known_problems():
-    np.testing.assert_allclose(value_iteration(chain(4), 0.5), [0.25, 0.5, 1.0, 0.0], atol=1e-12)
-    np.testing.assert_allclose(
-        value_iteration(chain(4, horizon=2), 1.0), [[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]], atol=1e-12
-    )
-    assert value_iteration(cliff(), 1.0)[36] == -13
-    mdp = random_mdp(3, 4, 3)
-    best = value_iteration(mdp, 0.9)
-    greedy = np.eye(3)[np.argmax(action_values(mdp, best, 0.9), axis=-1)]
-    np.testing.assert_allclose(policy_evaluation(mdp, greedy, 0.9), best, rtol=1e-10)
-    with pytest.raises(ValueError, match="gamma < 1"):
-        value_iteration(random_mdp(0, 3, 2), 1.0, max_iterations=50)
 
 
 def test_a_table_critic_reads_its_table():

@@ -4,6 +4,13 @@ The room is also a verb: ``pg.measure(env, policy)`` is :func:`policygrad.run.me
 """
 
 from policygrad.lazy import callable_package
+from policygrad.measure.dynamic import (
+    Solution,
+    policy_iteration,
+    soft_policy_evaluation,
+    soft_value_iteration,
+    value_iteration,
+)
 from policygrad.measure.exact import (
     Moments,
     action_values,
@@ -16,11 +23,11 @@ from policygrad.measure.exact import (
     policy_evaluation,
     policy_probabilities,
     table_critic,
-    value_iteration,
 )
 
 __all__ = [
     "Moments",
+    "Solution",
     "action_values",
     "enumerate_trajectories",
     "gradient",
@@ -29,7 +36,10 @@ __all__ = [
     "moments",
     "objective",
     "policy_evaluation",
+    "policy_iteration",
     "policy_probabilities",
+    "soft_policy_evaluation",
+    "soft_value_iteration",
     "table_critic",
     "value_iteration",
 ]

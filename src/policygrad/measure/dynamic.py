@@ -49,9 +49,9 @@ def model_of(mdp: TabularMDP) -> Model:
     return Model(reward * alive[:, None], mdp.transition * alive * alive[:, None, None], alive)
 
 
-def backup(model: Model, value: Float[np.ndarray, "S"], gamma: float) -> Float[np.ndarray, "S A"]:
+def backup(model: Model, value: Float[np.ndarray, "*T S"], gamma: float) -> Float[np.ndarray, "*T S A"]:
     """Q(s, a) = r(s, a) + γ Σ_{s'} P(s' | s, a)·V(s'). Bellman (1957); Sutton & Barto (2018), eq. 4.6."""
-    return model.reward + gamma * model.transition @ value
+    return model.reward + gamma * np.tensordot(value, model.transition, axes=(-1, -1))
 
 
 # A policy's value
@@ -258,8 +258,8 @@ def sample_episodes(
     by_time = [cdf(p) for p in probs] if probs.ndim == 3 else None
     choices, moves, pays = cdf(probs), cdf(mdp.transition), cdf(mdp.reward_prob)
     state = np.searchsorted(cdf(mdp.initial), rng.random(n_streams), side="right")
-    running = np.ones(n_streams, bool)
-    states, rewards, length = [state], [], np.zeros(n_streams, int)
+    running, length = np.ones(n_streams, bool), np.zeros(n_streams, int)
+    states, rewards = [state], list[np.ndarray]()
     while running.any() and len(rewards) != mdp.time_limit:
         if len(rewards) == max_steps:
             raise ValueError(f"an episode did not end in {max_steps} steps: give the MDP a time_limit")

@@ -83,37 +83,6 @@ def stationary_value(mdp: TabularMDP, probs: Float[Array, "S A"], gamma: Float[A
     return jnp.linalg.solve(jnp.eye(mdp.n_states) - gamma * transition, reward)
 
 
-def value_iteration(
-    mdp: TabularMDP, gamma: float, *, tolerance: float = 1e-12, max_iterations: int = 100_000
-) -> Float[np.ndarray, "S"] | Float[np.ndarray, "T+1 S"]:
-    """V*, by V ← max_a Q(·, a) until no entry moves by more than ``tolerance``: ``[S]``; with a horizon exactly,
-    backwards in time: ``[T+1, S]``.
-
-    The greedy actions are ``action_values(mdp, V, gamma).argmax(-1)``. NumPy, float64. Bellman (1957); Sutton & Barto
-    (2018), §4.4.
-
-    Raises:
-        ValueError: it did not converge, as with γ = 1 where some policy never ends and is paid for it.
-    """
-    reward = np.sum(mdp.transition * np.sum(mdp.reward_prob * mdp.reward_value, axis=-1), axis=-1)
-    transition = mdp.transition * ~mdp.terminal
-
-    def improve(value: np.ndarray) -> np.ndarray:
-        return np.where(mdp.terminal, 0, np.max(reward + gamma * transition @ value, axis=-1))
-
-    values = [np.zeros(mdp.n_states)]
-    if mdp.horizon is not None:
-        for _ in range(mdp.horizon):
-            values.insert(0, improve(values[0]))
-        return np.stack(values)
-    value = values[0]
-    for _ in range(max_iterations):
-        value, before = improve(value), value
-        if np.max(np.abs(value - before)) <= tolerance * max(1.0, float(np.max(np.abs(value)))):
-            return value
-    raise ValueError(f"no convergence in {max_iterations} iterations: give gamma < 1, a horizon, or a larger tolerance")
-
-
 # Every trajectory
 
 
