@@ -25,6 +25,7 @@ def test_examples_are_short():
         "sweep",
         "gradient_on_the_desk",
         "demo",
+        "maximum_entropy",
     }
     assert all(text.count("\n") < 80 for text in files.values())
 
@@ -87,3 +88,9 @@ def test_demo(tmp_path, capsys):
     words = capsys.readouterr().out
     assert "REINFORCE" in words and "+ critic, GAE" in words and f"{tmp_path}" in words
     assert any(tmp_path.rglob("ladder.png")) and any(tmp_path.rglob("last.safetensors"))
+
+
+def test_maximum_entropy():
+    """Seed 0, 1,000,000 steps."""
+    learned, exact = main_of("maximum_entropy")(alphas=(0.1,))[0.1]
+    assert learned == pytest.approx(exact, abs=0.02)
