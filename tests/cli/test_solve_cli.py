@@ -1,0 +1,143 @@
+"""``policygrad solve`` as a user meets it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from policygrad.cli.main import main
+
+WORLD = {
+    "initial": [1, 0],
+    "transition": [[[0.5, 0.5], [0, 1]], [[0, 1], [0, 1]]],
+    "reward_value": [[[1, 1], [0, 3]], [[0, 0], [0, 0]]],
+    "terminal": [False, True],
+}
+"""Stay a while and be paid 1 a step, or take 3 and leave: worth 1/(1 − γ/2) or 3."""
+
+
+@pytest.fixture
+def cli(capsys):
+    def run(*argv):
+        code = main(argv)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(name="world.json", **changes):
+        (tmp_path / name).write_text(json.dumps(WORLD | changes))
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_the_table_of_a_known_world(cli):
+    code, out, err = cli("solve", "cliff", "--gamma", "1")
+    assert code == 0 and err == ""
+    assert "cliff: 48 states, 4 actions; value-iteration, γ = 1" in out
+    assert "value of the start: -13" in out and "try: --out FILE.csv" in out
+    row = next(line.split() for line in out.splitlines() if line.split()[:1] == ["36"])
+    assert row[1:3] == ["-13.0000", "-13.0000"] and row[6:] == ["1.0000", "0.0000", "0.0000", "0.0000"]
+    assert next(line.split() for line in out.splitlines() if line.split()[:1] == ["47"])[2:] == ["end"] * 8
+    assert "states look alike" in cli("solve", "corridor", "--gamma", "1")[1]
+
+
+@pytest.mark.parametrize("method", ["value-iteration", "policy-iteration"])
+def test_a_world_from_a_file(cli, file, tmp_path, method):
+    np.savez(tmp_path / "world.npz", **{name: np.array(x) for name, x in WORLD.items()})
+    for path in (file(), str(tmp_path / "world.npz")):
+        for gamma, best in ((0.5, 3.0), (1.0, 3.0)):
+            report = json.loads(cli("solve", path, "--gamma", str(gamma), "--method", method, "--json")[1])
+            assert report["start_value"] == pytest.approx(best)
+        assert report["q"][0] == pytest.approx([1 + 0.5 * best, best])
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])
+def test_what_is_written_can_be_evaluated(cli, file, tmp_path, suffix):
+    """Soft and hard, with a horizon and without one."""
+    out = str(tmp_path / f"best{suffix}")
+    for options in (["--temperature", "0.5"], ["--horizon", "3"]):
+        code, words, _ = cli("solve", file(), "--out", out, *options)
+        assert code == 0 and f"made: {out}" in words
+        best, again = (
+            json.loads(cli("solve", file(), *options, *more, "--json")[1]) for more in ([], ["--policy", out])
+        )
+        assert again["method"] == "policy-evaluation"
+        np.testing.assert_allclose(again["value"], best["value"], rtol=1e-10)
+        np.testing.assert_allclose(again["q"], best["q"], rtol=1e-10)
+    horizon_from_the_policy = json.loads(cli("solve", file(), "--policy", out, "--json")[1])
+    assert horizon_from_the_policy["horizon"] == 3
+
+
+@pytest.mark.parametrize("method", ["td0", "n-step", "td-lambda"])
+def test_a_value_learned_from_episodes(cli, tmp_path, method):
+    """Seed 0, 150 episodes: uniform policy on the chain. The same seed gives the same numbers."""
+    argv = ["solve", "chain", "--method", method, "--episodes", "150", "--gamma", "0.9"]
+    report = json.loads(cli(*argv, "--json")[1])
+    assert report["rms_error"] < 0.4 * np.sqrt(np.mean(np.square(report["exact"])))
+    assert json.loads(cli(*argv, "--json")[1]) == report
+    assert json.loads(cli(*argv, "--seed", "1", "--json")[1])["value"] != report["value"]
+    out = tmp_path / "v.csv"
+    assert f"RMS error over the states that are no ends: {report['rms_error']:.4g}" in cli(*argv, "--out", str(out))[1]
+    assert out.read_text().splitlines()[0].replace('"', "") == "state,V,exact"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"transition": [[[0.5, 0.4], [0, 1]], [[0, 1], [0, 1]]]}, "transition[0, 0] sums to 0.9, not to 1"),
+        ({"initial": [2, -1]}, "negative"),
+        ({"initial": [1, 0, 0]}, "initial has shape (3,)"),
+        ({"terminal": [0, 1]}, "must be bool"),
+        ({"reward_value": [[[1, 1], [0]], [[0, 0], [0, 0]]]}, "nested lists of numbers, each row as long"),
+        ({"transition": None}, "nested lists of numbers"),
+        ({"horizn": 3}, "'horizn', which no TabularMDP has: did you mean horizon?"),
+    ],
+)
+def test_bad_worlds_are_one_sentence(cli, file, changes, words):
+    path = file(**changes)
+    code, out, err = cli("solve", path)
+    assert code == 2 and out == "" and err.count("\n") == 1 and path in err and words in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["chian"], "did you mean chain?"),
+        (["CartPole-v1"], "CartPole-v1 is no tabular world"),
+        (["no.json"], "there is no file no.json"),
+        (["chain", "--gamma", "1.5"], "gamma is 1.5"),
+        (["chain", "--methd", "td0"], "did you mean --method?"),
+        (["chain", "--method", "sarsa"], "invalid choice: 'sarsa'"),
+        (["chain", "--out", "x.txt"], "must end in .json, .csv, .parquet"),
+        (["chain", "--policy", "p.json", "--method", "value-iteration"], "finds its own"),
+        (["random", "--method", "td0"], "random has a horizon"),
+        (["chain", "--method", "td0", "--horizon", "3"], "td0 has one V"),
+        (["chain", "--method", "td0", "--temperature", "1"], "--temperature is for"),
+        (["chain", "--step-size", "0"], "--step-size above 0"),
+        (["chain", "--episodes", "0"], "positive"),
+    ],
+)
+def test_mistakes_are_one_sentence(cli, tmp_path, monkeypatch, argv, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("solve", *argv)
+    assert code == 2 and out == "" and err.count("\n") == 1 and words in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ([[0.5, 0.6], [1, 0]], "policy[0] is (0.5, 0.6): probabilities must be"),
+        ([[1, 0]], "shape (1, 2)"),
+        ([[1, 0], [1]], "must be numbers"),
+        ({"pi": 1}, "has no 'policy'"),
+    ],
+)
+def test_bad_policies_are_one_sentence(cli, file, tmp_path, policy, words):
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    code, out, err = cli("solve", file(), "--policy", str(tmp_path / "policy.json"))
+    assert code == 2 and out == "" and err.count("\n") == 1 and words in err
