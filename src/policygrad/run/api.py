@@ -437,9 +437,14 @@ def stored_recipe(directory: RunDirectory) -> Recipe:
     return recipe
 
 
+def is_object(recipe: Recipe) -> bool:
+    """Whether a run was trained on an environment object, whose class is all that its recipe names."""
+    return recipe.env.isidentifier() and recipe.env not in registry.ENTRIES
+
+
 def stored_env(recipe: Recipe, env: Any) -> Any:
     """The environment of a stored run. An object has left no more than the name of its class."""
-    if env is None and recipe.env.isidentifier() and recipe.env not in registry.ENTRIES:
+    if env is None and is_object(recipe):
         raise RunError(
             f"this run was trained on an environment object, of the class {recipe.env}: load it in Python, with env=..."
         )

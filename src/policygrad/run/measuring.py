@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from policygrad.measure.exactly import measure_exactly
 from policygrad.measure.microscope import measure_gradients
 from policygrad.measure.rungs import Rung, is_unbiased, make_rungs
 from policygrad.models.actor_critic import ActorCritic, FrameWindow
-from policygrad.run.api import Run, require_same_spaces
+from policygrad.run.api import Run, is_object, require_same_spaces
 from policygrad.run.build import enable_compilation_cache, host_maker
 from policygrad.run.policy import Policy, with_memory
 from policygrad.run.recipes import Recipe, RecipeError
@@ -91,7 +92,7 @@ def measure(
     shown = env if isinstance(env, str) else None
     if isinstance(env, Run):
         shown, policy = env.recipe.env, env if policy is None else policy
-        env = recipe_env(env)
+        env = env_of(env, batch, max_episode_steps)
     if policy is None:
         raise RecipeError("give a policy beside the environment: a Run, its policy, or a model")
     gamma = (recipe.gamma if recipe else 0.99) if gamma is None else gamma
@@ -128,9 +129,16 @@ def measure(
     return Report(found, shown, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds, parts=where)
 
 
-def recipe_env(run: Run) -> Any:
-    """The environment of a run: by name where that says all, else the object."""
-    return run.recipe.env if registry.is_host(run.env) else run.env
+def env_of(run: Run, batch: int, limit: int | None) -> Any:
+    """The environment of a run: a pure world itself, another by its name, and what has none as the run makes it."""
+    if not registry.is_host(run.env):
+        return run.env
+    if not is_object(run.recipe):
+        return run.recipe.env
+    if limit not in (None, run.recipe.max_episode_steps):
+        raise RecipeError("max_episode_steps is fixed in a run on an environment object: drop it, or wrap the object")
+    program: Any = run.program
+    return getattr(program, "inner", program).make_env(batch, True)
 
 
 def as_policy(given: Any, recipe: Recipe | None) -> Policy:
@@ -185,7 +193,7 @@ class Stage:
     def host(self, env: Any) -> Any:
         """A batch of environments on the host, as training has them."""
         if self.recipe is not None:
-            return host_maker(self.recipe, env)(self.batch, True)
+            return host_maker(replace(self.recipe, max_episode_steps=self.limit), env)(self.batch, True)
         return host.make(env, self.batch, training=True, max_episode_steps=self.limit)
 
     def __enter__(self) -> "Stage":
