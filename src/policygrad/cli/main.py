@@ -18,6 +18,7 @@ from policygrad.cli.signals import stoppable
 VERBS = {
     "train": ("policygrad.cli.train", "train a policy, or go on with a run"),
     "eval": ("policygrad.cli.evaluate", "play whole episodes with a trained policy, greedy and sampled"),
+    "record": ("policygrad.cli.record", "keep episodes of a trained policy as a dataset"),
     "plot": ("policygrad.cli.plot", "draw the learning curves of some runs"),
     "play": ("policygrad.cli.play", "watch a trained policy, in a window or as a GIF or MP4"),
     "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),

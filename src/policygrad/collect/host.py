@@ -249,6 +249,7 @@ class HostCollector:
         if self.finite_horizon:
             terminated = terminated | truncated
         truncated = truncated & ~terminated
+        over = truncated if self.n_steps is not None else truncated | terminated  # of ends too, for datasets
         return make(
             obs=rows.obs,
             action=rows.action,
@@ -260,11 +261,11 @@ class HostCollector:
             start=rows.time == 0,
             mask=mask,
             carry=carry,
-            cut_obs=self._cut_obs(rows, reward, mask, truncated, shown),
+            cut_obs=self._cut_obs(rows, reward, mask, over, shown),
         )
 
     def _cut_obs(
-        self, rows: Played, reward: np.ndarray, mask: np.ndarray, truncated: np.ndarray, shown: list[HostStep]
+        self, rows: Played, reward: np.ndarray, mask: np.ndarray, over: np.ndarray, shown: list[HostStep]
     ) -> PyTree[np.ndarray]:
         """The true successors at the cuts of each column, in order; their number padded to a power of two."""
 
@@ -277,7 +278,7 @@ class HostCollector:
             start = np.zeros(len(mask[t]), bool)
             return jax.tree.map(np.asarray, self.show(successor, action, reward[t].astype(np.float32), start))
 
-        cut = truncated.copy()
+        cut = over.copy()
         cut[-1] |= mask[-1]
         slot = np.cumsum(cut, axis=0) - cut
         n_slots = power_of_two(max(1, int(cut.sum(axis=0).max())))

@@ -94,9 +94,9 @@ def episode_collector(stream: Stream, n_episodes: int) -> Collector:
         def step(loop: tuple, noise: Any) -> tuple[tuple, tuple[Row, Array]]:
             state, cut_obs, alive = loop
             state, shown, successor = play(stream, model, state, noise)
-            cut = alive & shown.truncated
-            cut_obs = jax.tree.map(lambda kept, obs: jnp.where(broadcast(cut, obs), obs, kept), cut_obs, successor)
-            going = alive & ~(shown.terminated | shown.truncated)
+            over = alive & (shown.terminated | shown.truncated)  # of an end the successor is kept too, for datasets
+            cut_obs = jax.tree.map(lambda kept, obs: jnp.where(broadcast(over, obs), obs, kept), cut_obs, successor)
+            going = alive & ~over
             return (state, cut_obs, going), (shown, alive)
 
         loop = (start, start.stream.obs, jnp.ones(n_episodes, bool))

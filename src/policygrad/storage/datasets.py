@@ -20,7 +20,7 @@ import safetensors.numpy
 from jaxtyping import PyTree
 
 from policygrad.storage.checkpoint import write_atomically
-from policygrad.types import Trajectory
+from policygrad.types import MaskedObs, Trajectory
 
 FORMAT = "policygrad-dataset"
 FORMAT_VERSION = 1
@@ -174,6 +174,8 @@ def save(path: str | os.PathLike, dataset: Dataset) -> None:
         """The structure of a nested observation or action in JSON, its arrays put aside."""
         if isinstance(tree, Mapping):
             return {"dict": {str(key): note(tree[key], f"{name}.{key}") for key in sorted(tree)}}
+        if isinstance(tree, MaskedObs):
+            return {"masked": [note(part, f"{name}.{index}") for index, part in enumerate(tree)]}
         if isinstance(tree, tuple):
             return {"tuple": [note(part, f"{name}.{index}") for index, part in enumerate(tree)]}
         arrays[name] = np.ascontiguousarray(tree)
@@ -214,6 +216,8 @@ def load(path: str | os.PathLike) -> Dataset:
             return arrays[node]
         if "dict" in node:
             return {key: restore(part) for key, part in node["dict"].items()}
+        if "masked" in node:
+            return MaskedObs(*(restore(part) for part in node["masked"]))
         return tuple(restore(part) for part in node["tuple"])
 
     try:
