@@ -24,7 +24,9 @@ VERBS = {
     "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),
     "sweep": ("policygrad.cli.sweep", "train every γ with every λ, and draw the map"),
     "doctor": ("policygrad.cli.doctor", "say why a run does not learn, and what to change"),
+    "selfplay": ("policygrad.cli.selfplay", "two policies learn a matrix game against each other"),
     "check": ("policygrad.cli.check", "play an environment for a while, and say what is wrong with it"),
+    "solve": ("policygrad.cli.solve", "solve a small world exactly: V, Q and the best policy"),
     "list": ("policygrad.cli.list", "list the algorithms and environments, or describe one"),
 }
 """Every verb with its module and its one line of help."""
