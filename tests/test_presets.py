@@ -19,8 +19,10 @@ SETTINGS = {
     "eval_every": 0,
     "gamma": 0.9,
 }
-HERE = [name for name, preset in PRESETS.items() if preset.recipe.engine != "ray"]
-"""Presets that need no other package; those on Ray are in tests/parallel/test_ray.py."""
+HERE = [
+    name for name, preset in PRESETS.items() if preset.recipe.engine != "ray" and preset.recipe.collect != "dataset"
+]
+"""Presets that need no other package and no data: see tests/parallel/test_ray.py and tests/run/test_offpolicy.py."""
 CRITICS = [name for name in HERE if PRESETS[name].recipe.critic_target is not None]
 
 

@@ -31,7 +31,9 @@ ACTIONS = {
 }
 
 
-LOCAL = [name for name, preset in PRESETS.items() if preset.recipe.engine != "ray"]
+LOCAL = [
+    name for name, preset in PRESETS.items() if preset.recipe.engine != "ray" and preset.recipe.collect != "dataset"
+]
 
 
 class Anything(gymnasium.Env):

@@ -15,6 +15,7 @@ from policygrad.envs import host, registry
 from policygrad.envs.core import autoreset
 from policygrad.envs.own import own
 from policygrad.envs.vector import VectorHost
+from policygrad.run import offpolicy as old
 from policygrad.run import train as loop
 from policygrad.run.build import enable_compilation_cache, synchronous
 from policygrad.run.devices import one_device_per_core
@@ -29,6 +30,8 @@ from policygrad.run.record import RunDirectory, RunError
 from policygrad.run.statistics import summary
 from policygrad.run.workers import AsyncProgram
 from policygrad.storage.checkpoint import CheckpointError, read_meta, read_recipe
+from policygrad.storage.datasets import Dataset, check
+from policygrad.storage.formats import read_dataset
 
 AnyProgram = loop.AnyProgram
 MAX_HOST_ENVS = 64
@@ -186,6 +189,7 @@ def train(
     tensorboard: bool = True,
     wandb: str | None = None,
     progress: bool = False,
+    dataset: Dataset | None = None,
     **options: Any,
 ) -> Run:
     """Train a policy.
@@ -204,6 +208,7 @@ def train(
         tensorboard: write TensorBoard files beside ``metrics.csv``.
         wandb: a project of Weights & Biases that gets the same numbers.
         progress: show a bar (in a notebook too).
+        dataset: episodes to learn from, in place of the file ``data``: see :func:`offpolicy`.
         options: any field of :class:`Recipe`.
 
     Raises:
@@ -211,7 +216,7 @@ def train(
         TrainingDiverged: a non-finite reward or gradient.
         Interrupted: Ctrl-C; the state is saved.
     """
-    run = begin(env, algo, out=out, path=path, model=model, **options)
+    run = begin(env, algo, out=out, path=path, model=model, dataset=dataset, **options)
     try:
         return proceed(run, callback=callback, tensorboard=tensorboard, wandb=wandb, progress=progress)
     except BaseException:
@@ -219,8 +224,50 @@ def train(
         raise
 
 
+def offpolicy(env: Any, dataset: Any, **options: Any) -> Run:
+    """Learn from episodes of another policy.
+
+        run = pg.offpolicy("CartPole-v1", "cartpole.safetensors", init_from="runs/CartPole-v1/a2c-1")
+
+    Args:
+        env: an id or an environment: its spaces, and where the policy is evaluated; ``eval_every=0`` plays nothing.
+        dataset: a file, or a :class:`policygrad.storage.datasets.Dataset`, with the log-probabilities of its actions.
+        options: those of :func:`train`. ``correction`` is ``self_normalized`` (the default), ``trajectory``,
+            ``decision``, ``truncated`` or ``vtrace``; ``init_from`` the run that made the data, or its clone: far from
+            it the weights are noise; ``behaviour`` a run that gives the log-probabilities where there are none;
+            ``total_timesteps`` counts rows learned from, each time they are.
+
+    Raises:
+        RecipeError, DatasetError: no propensities; data that say next to nothing about the policy that begins.
+    """
+    if isinstance(dataset, Dataset):
+        return train(env, "offpolicy", dataset=dataset, data=IN_MEMORY, **options)
+    return train(env, "offpolicy", data=os.fspath(dataset), **options)
+
+
+IN_MEMORY = "(in memory)"
+"""What a recipe calls a dataset that is no file."""
+
+
+def data_of(recipe: Recipe, dataset: Dataset | None) -> Dataset:
+    """The dataset of a recipe, with the propensities of its behaviour where it has none."""
+    if dataset is None and recipe.data == IN_MEMORY:
+        raise RecipeError("this run learned from a dataset in memory, which no file holds: start a new one")
+    data = read_dataset(recipe.data) if dataset is None else check(dataset)
+    if data.log_mu is None and recipe.behaviour:
+        return old.with_propensities(data, load(recipe.behaviour).policy)
+    return data
+
+
 def begin(
-    env: Any, algo: str | Recipe = "a2c", *, out: Any = "runs", path: Any = None, model: Any = None, **options: Any
+    env: Any,
+    algo: str | Recipe = "a2c",
+    *,
+    out: Any = "runs",
+    path: Any = None,
+    model: Any = None,
+    dataset: Dataset | None = None,
+    **options: Any,
 ) -> Run:
     """A run at its beginning, with its folder: the first half of :func:`train`; :func:`proceed` is the second."""
     refuse_inside_a_worker()
@@ -241,10 +288,16 @@ def begin(
         from policygrad.run.video import require_drawable  # late: most runs draw no pictures
 
         require_drawable(recipe)
-    program = program_of(recipe, env, model)
+    if recipe.collect == "dataset" and not recipe.data:
+        raise RecipeError(
+            "offpolicy learns from a dataset: give one with data (--data FILE); policygrad record RUN makes one"
+        )
+    program = program_of(recipe, env, model, dataset=dataset)
     if not isinstance(env, str) and not callable(env):
         look_at_copies(recipe, env, program)
     fit = loop.start(program)
+    if recipe.collect == "dataset":
+        old.require_overlap(program, fit.state)
     if path is not None:
         fit.directory = RunDirectory.create_at(path)
     elif out is not None:
@@ -320,8 +373,9 @@ def proceed(
             if fit.directory is not None and fit.directory.path.exists() and isinstance(fit.program, AsyncProgram):
                 add_report(fit.directory.path / "workers.json", fit.program.report())
     run._checkpoint = "best"
-    if run.path is not None and any(np.isfinite(row.get("rollout/ep_rew_mean", np.nan)).any() for row in fit.history):
-        run.plot()
+    key = "eval/mean_reward" if run.recipe.collect == "dataset" else "rollout/ep_rew_mean"
+    if run.path is not None and any(np.isfinite(row.get(key, np.nan)).any() for row in fit.history):
+        run.plot(key=key)
     return run
 
 
@@ -451,7 +505,9 @@ def stored_env(recipe: Recipe, env: Any) -> Any:
     return recipe.env if env is None else env
 
 
-def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) -> AnyProgram:
+def program_of(
+    recipe: Recipe, env: Any, model: Any, groups: int | None = None, dataset: Dataset | None = None
+) -> AnyProgram:
     """The program of a recipe on an environment (an id or an object).
 
     Args:
@@ -468,6 +524,8 @@ def program_of(recipe: Recipe, env: Any, model: Any, groups: int | None = None) 
     if recipe.policy != "own" and model is not None:
         raise RecipeError(f"this run has the built-in model {recipe.policy!r}: drop model=")
     inner = synchronous(recipe, env, model, groups)
+    if recipe.collect == "dataset":
+        return old.on_data(inner, partial(data_of, recipe, dataset))
     if recipe.workers == 0:
         return inner
     evaluate = loop.make_evaluation(inner)

@@ -87,7 +87,7 @@ def make_host_program(recipe: Recipe, make_env: Callable[[int, bool], HostEnv], 
         model: an ``eqx.Module`` to start from, or a function ``key -> eqx.Module``; None: as the recipe says.
     """
     r, clock = recipe, Clock()
-    env = make_env(r.n_envs, True)
+    env = make_env(1 if r.collect == "dataset" else r.n_envs, True)
     learner = host_learner(r, env, model)
     collectors = {0: host_collector(r, env, clock)}
     learn, split = jax.jit(partial(learning, learner)), jax.jit(partial(jax.random.split, num=3))

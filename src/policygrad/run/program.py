@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int, PyTree
 
+from policygrad.collect.dataset import dataset_collector
 from policygrad.collect.xla import Collector, episode_collector, window_collector
 from policygrad.envs.core import Env, Stream, autoreset
 from policygrad.envs.memory import remember
@@ -110,7 +111,9 @@ def make_program(recipe: Recipe, env: Env, model: Any = None, *, groups: int | N
     groups = shares(recipe.seeds, len(jax.devices())) if groups is None else groups
     make = model_maker(recipe, env, horizon or stream.time_limit, model)
     learner = learner_of(recipe, make, axis=SEEDS if recipe.seeds > 1 else None)
-    if recipe.collect == "episodes":
+    if recipe.collect == "dataset":
+        collector = dataset_collector(None, recipe.n_envs)  # run/offpolicy.py brings the data
+    elif recipe.collect == "episodes":
         if stream.time_limit is None:
             raise RecipeError(
                 f"{recipe.algo} learns from whole episodes and {recipe.env} has no time limit: "
@@ -338,7 +341,8 @@ def means(stats: Stats) -> dict[str, np.ndarray]:
     names = {"rollout/ep_rew_mean": "ret", "rollout/ep_len_mean": "length", "rollout/truncated": "truncated"}
     rollout = {name: per(sums[key], sums["episodes"]) for name, key in names.items() if key in sums}
     train = {name: per(x, sums["updates"]) for name, x in sums.items() if name.startswith("train/")}
-    return rollout | train | noise(sums)
+    now = {name: x for name, x in sums.items() if name.startswith("offpolicy/")}  # a look at the last state, no sum
+    return rollout | train | now | noise(sums)
 
 
 def noise(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from policygrad.ladder.psi import Psi
 
 POLICIES = ("mlp", "tabular", "gru", "own")
-COLLECTS = ("window", "episodes")
+COLLECTS = ("window", "episodes", "dataset")
 SURROGATES = ("score", "ratio", "clipped", "kl-penalty")
 TARGET_COPIES = ("none", "periodic", "polyak")
 OPTIMIZERS = ("adam", "rmsprop", "rmsprop-tf", "sgd")
@@ -133,7 +133,9 @@ class Recipe:
     )
 
     # who plays
-    collect: str = option("window", "fixed windows with automatic resets, or whole episodes", "collecting", COLLECTS)
+    collect: str = option(
+        "window", "windows with automatic resets, whole episodes, or a dataset's episodes", "collecting", COLLECTS
+    )
     n_envs: int = option(8, "parallel environments; with whole episodes: episodes per update", "collecting", low=1)
     n_steps: int = option(5, "steps of each environment per update (windows)", "collecting", low=1)
     vectorization: str = option(
@@ -150,6 +152,19 @@ class Recipe:
         low=1,
     )
     clip_reward: bool = option(False, "learn from the rewards' signs; logs and evaluations keep them", "collecting")
+    data: str = option("", "dataset to learn from, with --algo offpolicy", "collecting")
+    behaviour: str = option(
+        "",
+        "run whose policy gives log μ where the dataset has none: the one that made it, or its clone; default: none",
+        "collecting",
+    )
+    min_overlap: float = option(
+        0.05,
+        "refuse data, and stop, where their effective sample size is less than this share of them; 0: never",
+        "collecting",
+        low=0,
+        high=1,
+    )
 
     # many workers
     workers: int = option(
@@ -514,6 +529,10 @@ def check_together(recipe: Recipe) -> None:
             "a worker is a process already and cannot start others: set vectorization=sync, and a worker for each core",
         ),
         (
+            r.workers > 0 and r.collect == "dataset",
+            "workers play, and collect='dataset' plays nothing: set workers=0",
+        ),
+        (
             r.workers > 0 and steps > 1,
             "a worker takes one gradient step a window: set n_epochs=1 and n_minibatches=1, or workers=0",
         ),
@@ -644,6 +663,11 @@ preset(
     surrogate="clipped", n_envs=4, n_steps=128, n_epochs=4, n_minibatches=4, normalize_advantage=True,
     optimizer="adam", learning_rate=2.5e-4,
 )
+preset(
+    "offpolicy", "reinforce-mean", "Precup, Sutton & Singh (2000)",
+    "episodes of another policy, from a dataset, each with its self-normalised weight",
+    correction="self_normalized", collect="dataset", n_envs=64,
+)
 # fmt: on
 
 
@@ -664,6 +688,10 @@ USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "gradient_rows": (lambda r: r.per == "step" and r.policy in ("mlp", "own"), "per=step and a policy without memory"),
     "n_steps": (lambda r: r.collect == "window", "collect=window"),
     "env_timeout": (lambda r: r.vectorization == "async", "vectorization=async"),
+    **{
+        name: (lambda r: r.collect == "dataset", "collect=dataset (the algorithm offpolicy)")
+        for name in ("data", "behaviour", "min_overlap")
+    },
     "net": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
     "activation": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
     "cnn": (lambda r: r.policy in ("mlp", "gru"), "policy=mlp or gru"),
@@ -698,6 +726,13 @@ USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
 """Options that belong to another one: ``field -> (whether it is used, what would use it)``."""
 
 
+HALVES: dict[str, dict[str, Any]] = {
+    "decision": {"target": "per_decision"},
+    "vtrace": {"target": "vtrace", "baseline": "value", "critic_target": "vtrace"},
+}
+"""What else a correction is made of. With a dataset the correction is all that one chooses."""
+
+
 def make_recipe(algo: str, env: str, **changes: Any) -> Recipe:
     """A preset with changes.
 
@@ -705,7 +740,10 @@ def make_recipe(algo: str, env: str, **changes: Any) -> Recipe:
         RecipeError: unknown preset or option (with the nearest name), options that do not fit, or one that would do
             nothing.
     """
-    return change(get_preset(algo).recipe, env=env, **changes)
+    recipe = get_preset(algo).recipe
+    if recipe.collect == "dataset":
+        changes = HALVES.get(changes.get("correction", ""), {}) | changes
+    return change(recipe, env=env, **changes)
 
 
 def change(recipe: Recipe, **changes: Any) -> Recipe:

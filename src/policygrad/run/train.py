@@ -19,6 +19,7 @@ from policygrad.parallel.hogwild import WorkerError
 from policygrad.run.evaluate import episode_returns
 from policygrad.run.host import HostProgram
 from policygrad.run.notes import note
+from policygrad.run.offpolicy import left_the_data, lost, undone
 from policygrad.run.policy import Policy
 from policygrad.run.program import Program, RunState, compiled, means, one_seed
 from policygrad.run.record import MetricsWriter, RunDirectory
@@ -199,6 +200,9 @@ def play_and_learn(
                 state, stats = advance(run.state, jnp.int32(mark))
             row: dict[str, Any] = {name: x.reshape(seeds) for name, x in means(stats).items()}
             check_finite(run, state)
+            gone = lost(recipe, row)
+            if gone.any():
+                state = undone(recipe, gone, state, run.state)
             run.state = state
             now = time.monotonic()
             spent = now - clock - (run.program.starting - starting)  # compiling is no playing
@@ -206,6 +210,9 @@ def play_and_learn(
             clock, done, starting = now, int(run.env_steps.sum()), run.program.starting
             row |= run.program.shares()
             run.finished = bool(run.env_steps.min() >= recipe.total_timesteps)
+            if gone.all():
+                run.finished = True
+                note(left_the_data(recipe, row, before))
             due = eval_every and (run.finished or crossed(before, run.env_steps, eval_every))
             if due:
                 with keeping(run):
