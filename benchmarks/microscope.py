@@ -89,7 +89,7 @@ def our_gradients() -> float:
     import jax
 
     import policygrad as pg
-    from policygrad.learn.gradient import gradient_groups
+    from policygrad.learn.groups import gradient_groups
     from policygrad.measure.gather import actor_alone
 
     env = pg.make("CartPole-v1")

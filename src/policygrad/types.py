@@ -76,6 +76,10 @@ class Trajectory(NamedTuple):
     last row), in order. The slot of row t is the number of earlier cuts in its column."""
 
 
+COLUMNS: Any = Trajectory(*[1] * 9, carry=0, cut_obs=1)  # type: ignore[arg-type, misc]
+"""Where each leaf of a ``[T, B]`` trajectory keeps its batch axis."""
+
+
 class Steps(NamedTuple):
     """All that the ladder may see: numbers, no network and no environment."""
 

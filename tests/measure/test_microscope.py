@@ -14,7 +14,8 @@ from gymnasium import spaces
 
 import policygrad as pg
 from policygrad.envs.tabular import random_mdp, short_corridor
-from policygrad.learn.gradient import gradient_groups, gradient_samples
+from policygrad.learn.gradient import gradient_samples
+from policygrad.learn.groups import gradient_groups
 from policygrad.measure import gather as g
 from policygrad.measure.exactly import measure_exactly
 from policygrad.measure.microscope import measure_gradients

@@ -14,16 +14,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from policygrad.ladder.psi import Psi
 from policygrad.ladder.recursion import masked_sum, shift
+from policygrad.learn.groups import gradient_groups
 from policygrad.models.actor_critic import is_memoryless, unroll, values
-from policygrad.types import Steps, Trajectory
-
-COLUMNS: Any = Trajectory(*[1] * 9, carry=0, cut_obs=1)  # type: ignore[arg-type, misc]
-"""Where each leaf of a ``[T, B]`` trajectory keeps its batch axis."""
+from policygrad.types import COLUMNS, Steps, Trajectory
 
 
 def steps_from(model: Any, trajectory: Trajectory, psi: Psi, *, critic: Any = None) -> Steps:
@@ -235,42 +232,3 @@ def gradient_samples(
         lambda axis, leaf: jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), leaf), (COLUMNS, 1), (trajectory, weights)
     )
     return jax.lax.map(one, columns, batch_size=chunk)
-
-
-SMALL = 1 << 17
-"""Parameters of a network whose gradients for several weights are computed side by side."""
-
-
-def gradient_groups(
-    model: Any, trajectory: Trajectory, weights: Float[Array, "K T B"], groups: int, *, rows: int = 4096
-) -> Float[Array, "K groups d"]:
-    """The gradients of K rungs for equal groups of neighbouring trajectories, each a mean over its group, all leaves in
-    one vector.
-
-    ĝ is linear in Ψ, so log π is linearised once and its transpose applied K times. About ``rows`` rows at a time stay
-    in the processor's cache.
-    """
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    n_steps, size = weights.shape[1], weights.shape[2] // groups
-    small = sum(x.size for x in jax.tree.leaves(params)) < SMALL
-    together = len(weights) if small else 1  # side by side is twice as quick, while it stays in the cache
-
-    def split(axis: int, leaf: Any) -> Any:
-        def one(x: Array) -> Array:
-            return jnp.moveaxis(x.reshape(*x.shape[:axis], groups, size, *x.shape[axis + 1 :]), axis, 0)
-
-        return jax.tree.map(one, leaf)
-
-    def group(args: tuple[Trajectory, Array]) -> Array:
-        columns, weights = args
-
-        def log_probs(params: PyTree) -> Array:
-            log_prob = unroll(eqx.combine(params, static), columns)[0].log_prob
-            return jnp.where(columns.mask, log_prob, 0)
-
-        transposed = jax.vjp(log_probs, params)[1]
-        return jax.lax.map(lambda w: ravel_pytree(transposed(w / size)[0])[0], weights, batch_size=together)
-
-    columns = jax.tree.map(split, COLUMNS, trajectory)
-    at_once = max(1, min(groups, rows // (n_steps * size)))
-    return jnp.moveaxis(jax.lax.map(group, (columns, split(2, weights)), batch_size=at_once), 0, 1)

@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
 from policygrad.ladder.recursion import masked_mean
-from policygrad.learn.gradient import COLUMNS, Clipped, average, gradient_groups, steps_from, surrogate
+from policygrad.learn.gradient import Clipped, average, steps_from, surrogate
+from policygrad.learn.groups import gradient_groups
 from policygrad.models.actor_critic import is_memoryless, unroll
 from policygrad.models.normalize import running_return
-from policygrad.types import Trajectory
+from policygrad.types import COLUMNS, Trajectory
 
 OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": lambda eps: optax.identity(),

@@ -21,9 +21,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from policygrad.envs.tabular import TabularMDP
 from policygrad.ladder.psi import Psi
 from policygrad.ladder.recursion import masked_sum
-from policygrad.learn.gradient import COLUMNS, gradient_samples, policy_gradient, steps_from
+from policygrad.learn.gradient import gradient_samples, policy_gradient, steps_from
 from policygrad.models.actor_critic import ActorCritic, initial_carry, is_memoryless, make_model, unroll
-from policygrad.types import Trajectory
+from policygrad.types import COLUMNS, Trajectory
 
 LIMIT = 100_000
 """So many trajectories, or tuples of trajectories, are enumerated without being asked for more."""

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from policygrad.ladder.psi import Psi
-from policygrad.learn.gradient import gradient_groups, steps_from
+from policygrad.learn.gradient import steps_from
+from policygrad.learn.groups import gradient_groups
 from policygrad.measure.rungs import Rung
 from policygrad.models.actor_critic import ActorCritic, FrameWindow
 from policygrad.types import Steps, Trajectory
