@@ -366,6 +366,51 @@ class Product(AbstractDistribution):
         return structure.flatten_up_to(action)
 
 
+class Mixture(AbstractDistribution):
+    """One part is chosen with probability w_i, and the action is the part's: π(a) = Σ_i w_i π_i(a).
+
+    The parts are of one family, over the same actions. Entropy and divergence have no closed form:
+    :func:`policygrad.learn.divergence.kl` computes the latter.
+    """
+
+    parts: tuple[AbstractDistribution, ...]
+    logits: Float[Array, "k"]
+    """log w_i, up to a constant."""
+
+    def draw(self, key: Array, shape: tuple[int, ...]) -> Any:
+        """Gumbel noise for the choice, and the noise of each part."""
+        choice, *keys = jax.random.split(key, 1 + len(self.parts))
+        gumbel = jax.random.gumbel(choice, (*shape, len(self.parts)), self.logits.dtype)
+        return gumbel, [part.draw(key, shape) for part, key in zip(self.parts, keys)]
+
+    def sample(self, noise: Any) -> Any:
+        gumbel, noises = noise
+        chosen = jnp.argmax(self.logits + gumbel)
+        actions = [part.sample(x) for part, x in zip(self.parts, noises)]
+        return jax.tree.map(lambda *x: jnp.stack(x)[chosen], *actions)
+
+    def log_prob(self, action: Any) -> Float[Array, ""]:
+        """log Σ_i w_i π_i(a)."""
+        return jax.nn.logsumexp(self.log_weights + jnp.stack([part.log_prob(action) for part in self.parts]))
+
+    @property
+    def log_weights(self) -> Float[Array, "k"]:
+        """log w_i."""
+        return jax.nn.log_softmax(self.logits)
+
+    def entropy(self) -> Float[Array, ""]:
+        raise ValueError("a mixture's entropy has no closed form: average −log_prob over samples of it")
+
+    def mode(self) -> Any:
+        """The likeliest of the parts' modes: the mode itself where the parts lie far apart."""
+        modes = [part.mode() for part in self.parts]
+        chosen = jnp.argmax(jnp.stack([self.log_prob(mode) for mode in modes]))
+        return jax.tree.map(lambda *x: jnp.stack(x)[chosen], *modes)
+
+    def kl(self, other: "Mixture") -> Float[Array, ""]:
+        raise ValueError("a mixture's divergence has no closed form: use policygrad.kl(p, q)")
+
+
 def is_distribution(x: Any) -> bool:
     return isinstance(x, AbstractDistribution)
 
