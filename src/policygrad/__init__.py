@@ -14,7 +14,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "policygrad.run.api": ("Run", "evaluate", "load", "resume", "train"),
+    "policygrad.run.api": ("Run", "evaluate", "load", "offpolicy", "resume", "train"),
+    "policygrad.run.ope": ("ope",),
     "policygrad.run.report": ("Report",),
     "policygrad": ("measure",),
     "policygrad.run.sweep": ("sweep",),

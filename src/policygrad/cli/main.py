@@ -23,6 +23,7 @@ VERBS = {
     "play": ("policygrad.cli.play", "watch a trained policy, in a window or as a GIF or MP4"),
     "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),
     "sweep": ("policygrad.cli.sweep", "train every γ with every λ, and draw the map"),
+    "ope": ("policygrad.cli.ope", "judge a policy by the episodes of another one"),
     "doctor": ("policygrad.cli.doctor", "say why a run does not learn, and what to change"),
     "selfplay": ("policygrad.cli.selfplay", "two policies learn a matrix game against each other"),
     "check": ("policygrad.cli.check", "play an environment for a while, and say what is wrong with it"),

@@ -136,6 +136,8 @@ def results(run: Any, steps: int, seconds: float) -> str:
     twin = f" --env gym:{run.recipe.env}" if run.recipe.env in registry.TWINS else ""
     names = ["metrics.csv", "curve.png", "workers.json", "tensorboard"]
     names += ["checkpoints/best.safetensors", "checkpoints/last.safetensors"]
+    old = run.recipe.collect == "dataset"
+    then, with_what = ("ope", "--data ANOTHER") if old else ("plot", "--out curve.png")
     return "\n".join(
         [
             f"done: {steps:,} steps in {seconds:.1f} s, {greedy}",
@@ -143,7 +145,7 @@ def results(run: Any, steps: int, seconds: float) -> str:
             f"made: {run.path}",
             *(f"      {name}" for name in names if (run.path / name).exists()),
             f"next: policygrad eval {run.path}{twin}",
-            f"      policygrad plot {run.path} --out curve.png",
+            f"      policygrad {then} {run.path} {with_what}",
         ]
     )
 
