@@ -1,0 +1,143 @@
+"""Logged rows: what somebody chose, was paid, and with which probability. Enough to learn from, and to judge others by.
+
+The value of any policy π on rows that μ chose, without playing it (Horvitz & Thompson 1952; Dudík et al. 2011):
+
+    V̂(π) = (1/T) Σ_t  π(a_t|x_t) / μ(a_t|x_t) · r_t,      E[V̂(π)] = V(π)  where μ(a|x) > 0
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from policygrad.bandits.bandit import Bandit, BanditState
+from policygrad.bandits.stream import pick
+
+ACTION, REWARD, LOSS, PROPENSITY, PROBABILITIES, ROW = "action", "reward", "loss", "propensity", "probabilities", "row"
+OURS = (ROW, ACTION, REWARD, LOSS, PROPENSITY, PROBABILITIES)
+"""The columns of a log; all others are features."""
+
+
+class LogError(ValueError):
+    """A log that cannot be used; the message says what is wrong with it."""
+
+
+class Logged(NamedTuple):
+    """Rows that somebody chose."""
+
+    columns: dict[str, np.ndarray]
+    """Features by name, ``[T]`` each."""
+    action: np.ndarray
+    """``[T]``, 0 to K − 1."""
+    reward: np.ndarray
+    """``[T]``; losses where the log has them."""
+    propensity: np.ndarray
+    """``[T]``: with which probability the action was chosen, in (0, 1]."""
+    classes: tuple[str, ...]
+
+
+def read_log(
+    columns: Mapping[str, np.ndarray], *, losses: bool = False, classes: tuple[str, ...] | None = None
+) -> Logged:
+    """The log in a table with the columns ``action``, ``reward`` (or ``loss``) and ``propensity``, and features.
+
+    A column ``probabilities`` (the whole distribution, ``[T, K]``, in the order of the actions' names) is checked too.
+
+    Raises:
+        LogError: a column is missing, a propensity is outside (0, 1], a reward outside [0, 1], probabilities do not sum
+            to one or differ from the propensity, or an action is unknown.
+    """
+    pay = LOSS if losses else REWARD
+    for name in (ACTION, pay, PROPENSITY):
+        if name not in columns:
+            hint = "; a log without it cannot be corrected for who chose" if name == PROPENSITY else ""
+            raise LogError(f"the log has no column {name!r}{hint}; it has {', '.join(columns)}")
+    words = columns[ACTION].astype(str)
+    names = tuple(np.unique(words).tolist()) if classes is None else classes
+    if len(names) < 2:
+        raise LogError(f"every row of the log has the action {names[0]!r}: there is nothing to compare it with")
+    numbers = {name: number for number, name in enumerate(names)}
+    unknown = sorted(set(words.tolist()) - set(names))
+    if unknown:
+        raise LogError(f"the log has the action {unknown[0]!r}; the bandit's are {', '.join(names)}")
+    action = np.asarray([numbers[word] for word in words])
+    reward, propensity = numbers_of(columns, pay), numbers_of(columns, PROPENSITY)
+    first(~((propensity > 0) & (propensity <= 1)), PROPENSITY, propensity, "must be above 0 and at most 1")
+    first(~((reward >= 0) & (reward <= 1)), pay, reward, "must be from 0 to 1: scale it")
+    if PROBABILITIES in columns:
+        check_probabilities(columns[PROBABILITIES], action, propensity, len(names))
+    features = {name: column for name, column in columns.items() if name not in OURS}
+    return Logged(features, action, reward.astype(np.float32), propensity.astype(np.float32), names)
+
+
+def check_probabilities(probabilities: np.ndarray, action: np.ndarray, propensity: np.ndarray, n_actions: int) -> None:
+    """Each row is a distribution over the actions, and agrees with the propensity."""
+    if probabilities.ndim != 2 or probabilities.shape[1] != n_actions:
+        raise LogError(f"the log's probabilities must be lists of {n_actions} numbers, one for each action")
+    total = probabilities.sum(axis=1)
+    first(~(np.abs(total - 1) <= 1e-3), "sum of probabilities", total, "must be 1")
+    chosen = probabilities[np.arange(len(action)), action]
+    first(~(np.abs(chosen - propensity) <= 1e-3), PROPENSITY, propensity, "is not the action's probability")
+
+
+def numbers_of(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    column = columns[name]
+    if column.dtype.kind not in "biuf" or column.ndim != 1:
+        raise LogError(f"the log's column {name!r} must hold one number a row")
+    return column.astype(np.float64)
+
+
+def first(bad: np.ndarray, name: str, values: np.ndarray, words: str) -> None:
+    """Name the first bad row, if there is one."""
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise LogError(f"row {row} of the log: {name} is {values[row]:g}; it {words}")
+
+
+@partial(jax.jit, static_argnames="bandit")
+def replay(
+    bandit: Bandit,
+    state: BanditState,
+    features: Float[Array, "T d"],
+    action: Array,
+    reward: Float[Array, "T"],
+    propensity: Float[Array, "T"],
+) -> tuple[BanditState, Float[Array, "T"]]:
+    """Learn from a log in its order, each row weighted by 1/(K·propensity).
+
+    Returns:
+        The state, and ``[T]``: the probability with which the bandit itself would have chosen the logged action, before
+        it learned from the row. :func:`off_policy_value` turns that into an honest estimate of what it would have
+        earned, learning as it went on these rows.
+    """
+
+    def step(state: BanditState, row: tuple) -> tuple[BanditState, Array]:
+        x, a, r, p = row
+        would = pick(bandit.predict(state, x).probabilities, a)
+        return bandit.learn(state, x, a, r, p), would
+
+    rows = jnp.asarray(features), jnp.asarray(action), jnp.asarray(reward), jnp.asarray(propensity)
+    return jax.lax.scan(step, state, rows)
+
+
+class Value(NamedTuple):
+    """An estimate of E[r] under another policy, with its standard error, in the unit of the reward."""
+
+    mean: float
+    error: float
+    effective: float
+    """(Σw)²/Σw², the effective sample size: how many rows the estimate is really made of (Kong 1992)."""
+
+
+def off_policy_value(would: np.ndarray, reward: np.ndarray, propensity: np.ndarray) -> Value:
+    """Inverse propensity scoring: the mean of w·r with w = would/propensity, ``[T]`` each. Unbiased."""
+    weight = np.asarray(would, np.float64) / np.asarray(propensity, np.float64)
+    terms = weight * np.asarray(reward, np.float64)
+    error = float(np.std(terms, ddof=1) / math.sqrt(len(terms))) if len(terms) > 1 else math.nan
+    total = float(np.sum(weight**2))
+    return Value(float(np.mean(terms)), error, float(np.sum(weight)) ** 2 / total if total else 0.0)

@@ -1,0 +1,393 @@
+"""``policygrad bandit DATA``: contextual bandits on a classification set, or on a log of what somebody chose."""
+
+import argparse
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from policygrad.cli.parser import Parser
+from policygrad.cli.signals import importing
+
+NAMES = ("squarecb", "epsilon_greedy", "softmax", "linucb")
+OF_ORACLES = {"ridge": ("linear",), "learning_rate": ("gradient", "network"), "hidden": ("network",)}
+"""Options of the oracles, and of which."""
+ROWS = "{:<16} {:>9}  {:<18} {:>10}  {}"
+
+
+class Result(NamedTuple):
+    """One line of the table."""
+
+    explorer: str
+    each: list[float]
+    """Mean reward (or loss) of every shuffle."""
+    end: float
+    """The same over the last tenth of the rows."""
+
+
+def main(argv: list[str]) -> int:
+    given = vars(parser().parse(argv))
+    explorers = names_of(given)
+    check(given, explorers)
+    with importing():
+        import policygrad.bandits.stream  # noqa: F401
+        from policygrad.run import statistics  # noqa: F401
+    if given.get("logged"):
+        return learn_log(given, explorers[0])
+    return go_on(given) if "resume" in given else compare(given, explorers)
+
+
+def compare(given: dict[str, Any], explorers: Sequence[str]) -> int:
+    """Every explorer on the same shuffles, from nothing."""
+    import jax
+    import numpy as np
+
+    from policygrad.bandits.bandit import EXPLORERS
+    from policygrad.bandits.data import load_table, rewards_of
+    from policygrad.bandits.features import fit_encoder
+    from policygrad.bandits.saved import save_bandit
+    from policygrad.bandits.stream import shuffled
+
+    seed, losses, shuffles = given.get("seed", 0), given.get("losses", False), given.get("shuffles", 10)
+    table = load_table(given["data"], given.get("label"))
+    require_loggable(given, table.columns)
+    encoder = fit_encoder(table.columns, given.get("bits"))
+    features = encoder(table.columns)
+    n_rows, n_actions = len(features), len(table.classes)
+    rewards = rewards_of(table.label, n_actions, losses=losses)
+    options = {name: options_of(name, given) for name in explorers}
+    bandits = {name: EXPLORERS[name](n_actions, encoder.n_features, **options[name]) for name in explorers}
+    random = np.random.default_rng(seed)
+    orders = np.stack([random.permutation(n_rows) for _ in range(shuffles)] or [np.arange(n_rows)])
+
+    talk = Talk(given)
+    talk.say(f"{given['data']}: {n_rows:,} rows, {encoder.n_features} features, {n_actions} actions; ", end="")
+    talk.say(f"{shuffles} shuffles, seed {seed}\n" if shuffles else "in the file's order\n")
+    talk.head(explorers[0])
+    results: list[Result] = []
+    for name, bandit in bandits.items():
+        state, log = shuffled(bandit, jax.random.key(seed), features, rewards, orders)
+        paid = np.asarray(log.reward, np.float64)
+        results.append(Result(name, paid.mean(axis=1).tolist(), float(paid[:, -math.ceil(n_rows / 10) :].mean())))
+        talk.line(results[-1], results[0])
+    talk.constants(rewards, losses)
+
+    made, first = [], jax.tree.map(lambda leaf: leaf[0], (state, log))
+    if "log" in given:
+        made.append(write_log(given, table, orders[0], first[1]))
+    if "save" in given:
+        own = dict(explorer=explorers[0], options=options[explorers[0]], seed=seed)
+        save_bandit(given["save"], first[0], encoder=encoder, classes=table.classes, **own)
+        made.append(given["save"])
+    return talk.end(results, made, next_step(given, explorers))
+
+
+def go_on(given: dict[str, Any]) -> int:
+    """A saved bandit learns from more rows, in their order."""
+    import jax
+    import numpy as np
+
+    from policygrad.bandits.data import load_table, rewards_of
+    from policygrad.bandits.saved import load_bandit, save_bandit
+    from policygrad.bandits.stream import keys_of, progressive
+
+    bandit, state, encoder, classes, recipe = load_bandit(given["resume"])
+    losses = recipe["options"].get("losses", False)
+    given = {**given, "losses": losses}
+    table = load_table(given["data"], given.get("label"), classes)
+    require_loggable(given, table.columns)
+    features = encoder(table.columns)
+    rewards = rewards_of(table.label, len(classes), losses=losses)
+    talk, begun = Talk(given), int(state.rows)
+    talk.say(f"{given['resume']}: {recipe['explorer']}, {begun:,} rows learned; {len(features):,} more\n")
+    talk.head(recipe["explorer"])
+    _, choose = keys_of(jax.random.key(recipe["seed"]), 0)
+    state, log = progressive(bandit, state, choose, features, rewards)
+    paid = np.asarray(log.reward, np.float64)
+    result = Result(recipe["explorer"], [float(paid.mean())], float(paid[-math.ceil(len(paid) / 10) :].mean()))
+    talk.line(result, result)
+    talk.constants(rewards, losses)
+    made = []
+    if "log" in given:
+        made.append(write_log(given, table, np.arange(len(features)), log))
+    if "save" in given:
+        save_bandit(given["save"], state, encoder=encoder, classes=classes, **recipe)
+        made.append(given["save"])
+    return talk.end([result], made, "" if made else "add --save FILE to keep what it has learned")
+
+
+def learn_log(given: dict[str, Any], explorer: str) -> int:
+    """Learn from what somebody chose, and say what the bandit would have earned on the way."""
+    import jax
+    import numpy as np
+
+    from policygrad.bandits.bandit import EXPLORERS
+    from policygrad.bandits.features import fit_encoder
+    from policygrad.bandits.logged import off_policy_value, read_log, replay
+    from policygrad.bandits.saved import load_bandit, save_bandit
+    from policygrad.bandits.stream import keys_of
+    from policygrad.storage.tables import read_table
+
+    columns = read_table(given["data"])
+    if "resume" in given:
+        bandit, state, encoder, classes, recipe = load_bandit(given["resume"])
+        losses = recipe["options"].get("losses", False)
+        log = read_log(columns, losses=losses, classes=classes)
+    else:
+        losses = given.get("losses", False)
+        log = read_log(columns, losses=losses)
+        encoder, classes = fit_encoder(log.columns, given.get("bits")), log.classes
+        recipe = dict(explorer=explorer, options=options_of(explorer, given), seed=given.get("seed", 0))
+        bandit = EXPLORERS[explorer](len(classes), encoder.n_features, **recipe["options"])
+        state = bandit.init(keys_of(jax.random.key(recipe["seed"]), 0)[0])
+    state, would = replay(bandit, state, encoder(log.columns), log.action, log.reward, log.propensity)
+    value = off_policy_value(np.asarray(would), log.reward, log.propensity)
+    what, mean = pay(losses), float(np.mean(log.reward))
+    made = []
+    if "save" in given:
+        save_bandit(given["save"], state, encoder=encoder, classes=classes, **recipe)
+        made.append(given["save"])
+    found = {"rows": len(log.action), "actions": list(classes), f"logged_{what}": mean, "value": value._asdict()}
+    if given.get("json"):
+        print(json.dumps({**found, "explorer": recipe["explorer"], "made": made}, indent=1))
+        return 0
+    print(f"{given['data']}: {len(log.action):,} logged rows, {len(classes)} actions, mean {what} {mean:.4f}")
+    print(
+        f"{recipe['explorer']}, learning as it went, would have had {value.mean:.4f} ± {1.96 * value.error:.4f} (95 %, "
+        f"by inverse propensities; worth {value.effective:,.0f} rows)"
+    )
+    for path in made or ():
+        print(f"made: {path}")
+    if not made:
+        print("next: add --save FILE to keep what it has learned")
+    return 0
+
+
+class Talk:
+    """What is printed: a table whose lines come as soon as they are known, or one JSON object at the end."""
+
+    def __init__(self, given: dict[str, Any]):
+        self.quiet, self.given = given.get("json", False), given
+        self.what = pay(given.get("losses", False))
+        self.constant: dict[str, float] = {}
+
+    def say(self, text: str, end: str = "\n") -> None:
+        if not self.quiet:
+            print(text, end=end, flush=True)
+
+    def head(self, first: str) -> None:
+        self.say(ROWS.format("explorer", self.what, "95 % interval", "last tenth", f"minus {first}, paired").rstrip())
+
+    def line(self, result: Result, reference: Result) -> None:
+        import numpy as np
+
+        against = np.subtract(result.each, reference.each).tolist()
+        paired = "" if result is reference else between(against, mean=True)
+        mean = f"{np.mean(result.each):.4f}"
+        self.say(ROWS.format(result.explorer, mean, between(result.each), f"{result.end:.4f}", paired).rstrip())
+
+    def constants(self, rewards: Any, losses: bool) -> None:
+        """What needs no learning: chance, and the one action that is best in hindsight."""
+        each = rewards.mean(axis=0)
+        self.constant = {"uniform": float(each.mean()), "one action": float(each.min() if losses else each.max())}
+        for name, value in self.constant.items():
+            self.say(ROWS.format(name, f"{value:.4f}", "", "", "").rstrip())
+
+    def end(self, results: Sequence[Result], made: Sequence[str], next_step: str) -> int:
+        if self.quiet:
+            rows = [result._asdict() for result in results]
+            print(json.dumps({self.what: rows, "constant": self.constant, "made": list(made)}, indent=1))
+            return 0
+        print()
+        for path in made:
+            print(f"made: {path}")
+        if next_step:
+            print(f"next: {next_step}")
+        return 0
+
+
+def between(each: Sequence[float], *, mean: bool = False) -> str:
+    """``0.912 to 0.934``: a 95 % bootstrap interval over shuffles; nothing for a single one."""
+    import numpy as np
+
+    from policygrad.run.statistics import bootstrap_interval
+
+    low, high = bootstrap_interval(each)
+    words = "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+    return f"{np.mean(each):+.4f} ({words})" if mean and words else f"{np.mean(each):+.4f}" if mean else words
+
+
+def write_log(given: dict[str, Any], table: Any, order: Any, log: Any) -> str:
+    """Features, choices, payments and probabilities of one stream."""
+    import numpy as np
+
+    from policygrad.storage.tables import write_table
+
+    features = {name: column[order] for name, column in table.columns.items()}
+    chosen = np.asarray(table.classes)[np.asarray(log.action)]
+    own = {"row": order, "action": chosen, pay(given.get("losses", False)): np.asarray(log.reward)}
+    probabilities = {"propensity": np.asarray(log.propensity), "probabilities": np.asarray(log.probabilities)}
+    write_table(given["log"], {**own, **probabilities, **features})
+    return given["log"]
+
+
+def require_loggable(given: dict[str, Any], columns: Mapping[str, Any]) -> None:
+    """A log's own columns must not be features."""
+    from policygrad.bandits.logged import OURS
+
+    taken = sorted(set(columns) & set(OURS))
+    if "log" in given and taken:
+        raise ValueError(f"{given['data']} has a column {taken[0]!r}, which the log needs for itself: rename it")
+
+
+def pay(losses: bool) -> str:
+    return "loss" if losses else "reward"
+
+
+def options_of(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What the explorer of that name is made with: of the options that were given, those that it takes."""
+    from policygrad.bandits.bandit import EXPLORERS
+
+    takes = inspect.signature(EXPLORERS[name]).parameters
+    oracle = given.get("oracle", "linear") if "oracle" in takes else "linear"
+    of_oracle = {option for option, oracles in OF_ORACLES.items() if oracle in oracles}
+    return {option: value for option, value in given.items() if option in takes or option in of_oracle}
+
+
+def names_of(given: dict[str, Any]) -> tuple[str, ...]:
+    """The explorers: all of them where everything is compared, SquareCB where one thing is made."""
+    single = {"save", "log", "resume", "logged"} & given.keys()
+    names = tuple(given.get("explorer", ("squarecb",) if single else NAMES))
+    if single and len(names) > 1:
+        raise ValueError(f"--{sorted(single)[0]} is about one bandit: choose one --explorer, such as {names[0]}")
+    return names
+
+
+def check(given: dict[str, Any], explorers: Sequence[str]) -> None:
+    """Options that mean nothing together are refused before anything is done."""
+    if given.get("shuffles", 1) < 0:
+        raise ValueError(f"--shuffles is {given['shuffles']}; give 0 (the file's order) or more")
+    if "resume" in given:
+        fixed = {"explorer", "oracle", "bits", "losses", "seed", "shuffles", *OWN_OPTIONS} & given.keys()
+        if fixed:
+            raise ValueError(
+                f"{flag(sorted(fixed)[0])} is fixed in {given['resume']}, which goes on in order: leave it out"
+            )
+    if given.get("logged") and {"label", "shuffles", "log"} & given.keys():
+        wrong = sorted({"label", "shuffles", "log"} & given.keys())[0]
+        raise ValueError(f"{flag(wrong)} means nothing with --logged, whose rows were chosen already: leave it out")
+    for name, of in OWN_OPTIONS.items():
+        if name in given and not set(of) & set(explorers) and "resume" not in given:
+            raise ValueError(f"{flag(name)} is for {' and '.join(of)}: add --explorer {of[0]}, or leave it out")
+    oracle = given.get("oracle", "linear")
+    for name, oracles in OF_ORACLES.items():
+        if name in given and oracle not in oracles and not (name == "ridge" and "linucb" in explorers):
+            raise ValueError(f"{flag(name)} is for --oracle {' or '.join(oracles)}, and the oracle is {oracle}")
+    if "log" in given and not given["log"].lower().endswith(".parquet"):
+        raise ValueError(
+            f"--log {given['log']}: a log holds a list of probabilities a row; its name must end in .parquet"
+        )
+    for name in ("log", "save"):
+        if name in given and Path(given[name]).is_dir():
+            raise ValueError(f"--{name} {given[name]} is a folder: name a file in it")
+
+
+OWN_OPTIONS = {
+    "gamma_scale": ("squarecb",),
+    "gamma_exponent": ("squarecb",),
+    "epsilon": ("epsilon_greedy",),
+    "temperature": ("softmax",),
+    "alpha": ("linucb",),
+    "min_exploration": ("squarecb", "softmax", "linucb"),
+}
+"""Options of the explorers, and of which."""
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def next_step(given: dict[str, Any], explorers: Sequence[str]) -> str:
+    label = f" --label {given['label']}" if "label" in given else ""
+    if "log" in given:
+        return (
+            f"policygrad bandit {given['log']} --logged --oracle gradient{' --losses' if given.get('losses') else ''}"
+        )
+    if "save" in given:
+        return f"policygrad bandit MORE{label} --resume {given['save']}"
+    return f"policygrad bandit {given['data']}{label} --explorer {explorers[0]} --log log.parquet --save my.safetensors"
+
+
+def parser() -> Parser:
+    """Only what the user gives gets into the namespace."""
+    made = Parser(
+        prog="policygrad bandit",
+        usage="policygrad bandit DATA [--label NAME] [--explorer NAMES] [--oracle NAME] [options]",
+        description="Contextual bandits on a classification set: an action names a row's class, and only the reward\n"
+        "of the chosen one is seen (1 if right). A row is chosen before it is learned from, so the mean is honest.\n"
+        "With --logged: learn from what somebody else chose.",
+        argument_default=argparse.SUPPRESS,
+    )
+    option = made.add_argument
+    option("data", metavar="DATA", help="breast_cancer, digits, iris, wine, or a .csv or .parquet file")
+    option("--label", metavar="NAME", help="the column that holds the class (files only)")
+    every = ", ".join(NAMES)
+    words = f"of {every} (default: all, compared; squarecb where a file is made)"
+    option("--explorer", metavar="NAMES", type=known_names, help=words)
+    kinds = "linear: ridge regression, exact; gradient: adaptive gradients; network: a small MLP (default: linear)"
+    option("--oracle", choices=["linear", "gradient", "network"], help=kinds)
+    option("--shuffles", metavar="N", type=int, help="orders of the rows; 0: the file's own, once (default: 10)")
+    option("--seed", metavar="N", type=int, help="of orders, choices and networks (default: 0)")
+    option("--losses", action="store_true", help="learn from losses (1 if wrong) instead of rewards (default: rewards)")
+    option("--bits", metavar="N", type=int, help="hash named features into 2^N slots (default: a place for each)")
+
+    explore = made.add_argument_group("exploration")
+    option = explore.add_argument
+    option("--gamma-scale", metavar="X", type=float, help="squarecb: γ = X · rows^exponent (default: 10)")
+    option("--gamma-exponent", metavar="X", type=float, help="squarecb: the exponent (default: 0.5)")
+    option("--epsilon", metavar="P", type=float, help="epsilon_greedy: share of uniform choices (default: 0.05)")
+    option("--temperature", metavar="X", type=float, help="softmax: in the unit of the reward (default: 0.05)")
+    option("--alpha", metavar="X", type=float, help="linucb: widths of the upper bound (default: 0.3)")
+    words = "share of uniform choices beside those of squarecb, softmax or linucb (default: 0)"
+    option("--min-exploration", metavar="P", type=float, help=words)
+
+    regress = made.add_argument_group("regression")
+    option = regress.add_argument
+    words = "linear: the penalty on ‖θ‖² (default: 1)"
+    option("--ridge", metavar="X", type=float, help=words)
+    option("--learning-rate", metavar="X", type=float, help="gradient (default: 0.5), network (default: 0.003)")
+    option("--hidden", metavar="N,N", type=widths, help="network: widths of its layers (default: 64)")
+    option("--prior", metavar="X", type=float, help="reward predicted before anything is learned (default: 0.5)")
+
+    files = made.add_argument_group("files")
+    option = files.add_argument
+    words = "write row, action, reward, propensity, probabilities and features of the first shuffle, as .parquet"
+    option("--log", metavar="FILE", help=words)
+    option("--save", metavar="FILE", help="write the bandit that the first shuffle made, as .safetensors")
+    option("--resume", metavar="FILE", help="go on with a saved bandit, on DATA's rows in their order")
+    words = "DATA is a log with the columns action, reward (or loss) and propensity: learn from it, and estimate"
+    option("--logged", action="store_true", help=f"{words} what the bandit would have earned")
+    option("--json", action="store_true", help="print one JSON object and nothing else (default: tables)")
+    return made
+
+
+def known_names(text: str) -> tuple[str, ...]:
+    """``squarecb,linucb``."""
+    names = tuple(dict.fromkeys(name.strip().replace("-", "_") for name in text.split(",")))
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no explorer {unknown[0]!r}: choose of {', '.join(NAMES)}")
+    return names
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """``64,64``."""
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of widths, such as 64 or 64,64")
+    return found

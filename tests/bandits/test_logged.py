@@ -1,0 +1,96 @@
+"""Logged rows: an estimate that is exact on average, and every way in which a log can be wrong."""
+
+import jax
+import numpy as np
+import pytest
+
+from policygrad.bandits import LogError, off_policy_value, progressive, read_log, replay, squarecb
+
+KEY = jax.random.key(0)
+
+
+def good(count=4):
+    return {
+        "action": np.array(["a", "b", "a", "b"][:count]),
+        "reward": np.array([0.0, 1.0, 1.0, 0.5][:count]),
+        "propensity": np.array([0.5, 0.25, 0.75, 1.0][:count]),
+        "probabilities": np.array([[0.5, 0.5], [0.75, 0.25], [0.75, 0.25], [0.0, 1.0]][:count]),
+        "x": np.array([1.0, 2.0, 3.0, 4.0][:count]),
+    }
+
+
+def test_the_estimate_is_the_value_on_average_over_every_log():
+    """Two rows, three actions: all nine logs with their probabilities, to 1e-12."""
+    random = np.random.default_rng(0)
+    mu, pi = random.dirichlet(np.ones(3), 2), random.dirichlet(np.ones(3), 2)
+    reward = random.random((2, 3))
+    expected = total = 0.0
+    for actions in np.ndindex(3, 3):
+        each = np.arange(2), np.array(actions)
+        probability = mu[each].prod()
+        expected += probability * off_policy_value(pi[each], reward[each], mu[each]).mean
+        total += probability
+    assert total == pytest.approx(1, abs=1e-12)
+    assert expected == pytest.approx(np.mean((pi * reward).sum(1)), abs=1e-12)
+
+
+def test_a_policy_that_is_judged_on_its_own_log_has_its_mean():
+    reward, propensity = np.array([0.0, 1.0, 1.0, 0.0]), np.array([0.2, 0.9, 0.5, 0.4])
+    value = off_policy_value(propensity, reward, propensity)
+    assert value.mean == 0.5 and value.effective == pytest.approx(4)
+    assert value.error == pytest.approx(np.std(reward, ddof=1) / 2)
+
+
+def test_replay_judges_before_it_learns():
+    """What the bandit would have done comes from the state before the row."""
+    random = np.random.default_rng(1)
+    x = np.c_[random.normal(size=(60, 2)), np.ones(60)].astype(np.float32)
+    bandit = squarecb(3, 3)
+    _, log = progressive(bandit, bandit.init(KEY), KEY, x, np.eye(3, dtype=np.float32)[random.integers(0, 3, 60)])
+    state, would = replay(bandit, bandit.init(KEY), x, log.action, log.reward, log.propensity)
+    assert int(state.rows) == 60 and would[0] == pytest.approx(1 / 3)
+    before = bandit.init(KEY)
+    before = bandit.learn(before, x[:40], log.action[:40], log.reward[:40], log.propensity[:40])
+    expected = bandit.predict(before, x[40]).probabilities[int(log.action[40])]
+    assert would[40] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_good_log():
+    log = read_log(good())
+    assert log.classes == ("a", "b") and log.action.tolist() == [0, 1, 0, 1] and list(log.columns) == ["x"]
+    losses = {("loss" if name == "reward" else name): column for name, column in good().items()}
+    assert read_log(losses, losses=True).reward.tolist() == [0, 1, 1, 0.5]
+
+
+BAD = [
+    ({"propensity": None}, "no column 'propensity'; a log without it cannot be corrected for who chose"),
+    ({"reward": None}, "no column 'reward'; it has action, propensity"),
+    ({"propensity": [0.5, 0.0, 0.75, 1.0]}, "row 1 of the log: propensity is 0; it must be above 0"),
+    ({"propensity": [0.5, 0.25, float("nan"), 1.0]}, "row 2 of the log: propensity is nan"),
+    ({"propensity": [1.5, 0.25, 0.75, 1.0]}, "row 0 of the log: propensity is 1.5"),
+    ({"propensity": ["x"] * 4}, "'propensity' must hold one number a row"),
+    ({"reward": [0.0, 7.0, 1.0, 1.0]}, "row 1 of the log: reward is 7; it must be from 0 to 1: scale it"),
+    ({"action": ["a"] * 4}, "every row of the log has the action 'a'"),
+    (
+        {"probabilities": [[0.5, 0.5], [0.7, 0.25], [0.75, 0.25], [0, 1]]},
+        "row 1 .* sum of probabilities is 0.95; it must",
+    ),
+    (
+        {"probabilities": [[0.4, 0.6], [0.75, 0.25], [0.75, 0.25], [0, 1]]},
+        "row 0 .* propensity is 0.5; it is not the act",
+    ),
+    ({"probabilities": [[1.0]] * 4}, "must be lists of 2 numbers"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD)
+def test_a_log_that_is_wrong(change, words):
+    columns = {**good(), **{name: np.asarray(column) for name, column in change.items() if column is not None}}
+    columns = {name: column for name, column in columns.items() if change.get(name, 0) is not None}
+    with pytest.raises(LogError, match=words):
+        read_log(columns)
+
+
+def test_an_action_that_the_bandit_does_not_have():
+    with pytest.raises(LogError, match="the action 'b'; the bandit's are a, c"):
+        read_log(good(), classes=("a", "c"))

@@ -1,0 +1,112 @@
+"""``policygrad bandit`` as a user meets it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from policygrad.bandits import load_bandit
+from policygrad.cli.main import main
+from policygrad.storage.tables import read_table
+
+FRUIT = "colour,weight,kind\n" + "".join(
+    f"{c},{w},{k}\n" for c, w, k in [("red", 150, "apple"), ("yellow", 120, "banana")] * 30
+)
+
+
+@pytest.fixture
+def cli(capsys):
+    def run(*argv):
+        code = main(["bandit", *map(str, argv)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def fruit(tmp_path):
+    path = tmp_path / "fruit.csv"
+    path.write_text(FRUIT)
+    return path
+
+
+def test_the_explorers_are_compared(cli):
+    code, out, _ = cli("iris", "--shuffles", "3", "--explorer", "squarecb,linucb")
+    assert code == 0 and "iris: 150 rows, 5 features, 3 actions; 3 shuffles, seed 0" in out
+    lines = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert float(lines["squarecb"].split()[1]) > 0.6 and " to " in lines["squarecb"]
+    assert "(" in lines["linucb"] and "(" not in lines["squarecb"], "differences are against the first"
+    assert lines["uniform"].split()[1] == "0.3333" and "next: policygrad bandit iris --explorer squarecb" in out
+
+
+def test_losses_and_json(cli):
+    code, out, _ = cli(
+        "iris", "--shuffles", "2", "--explorer", "epsilon-greedy", "--losses", "--json", "--epsilon", "1"
+    )
+    found = json.loads(out)
+    assert code == 0 and len(found["loss"][0]["each"]) == 2 and found["constant"]["uniform"] == pytest.approx(2 / 3)
+    assert np.mean(found["loss"][0]["each"]) == pytest.approx(2 / 3, abs=0.12), "ε = 1 is chance"
+
+
+def test_a_log_is_written_learned_from_and_judged(cli, fruit, tmp_path):
+    log, model = tmp_path / "log.parquet", tmp_path / "model.safetensors"
+    code, out, _ = cli(fruit, "--label", "kind", "--log", log, "--save", model, "--gamma-scale", "3")
+    assert code == 0 and f"made: {log}\nmade: {model}\n" in out
+    columns = read_table(log)
+    assert list(columns) == ["row", "action", "reward", "propensity", "probabilities", "colour", "weight"]
+    assert sorted(columns["row"]) == list(range(60)) and columns["probabilities"].shape == (60, 2)
+    chosen = (columns["action"] == "banana").astype(int)
+    np.testing.assert_allclose(columns["probabilities"][np.arange(60), chosen], columns["propensity"])
+    truth = np.where(columns["colour"] == "red", "apple", "banana")
+    np.testing.assert_array_equal(columns["reward"], columns["action"] == truth)
+    assert int(load_bandit(model).state.rows) == 60
+    code, out, _ = cli(log, "--logged", "--oracle", "gradient", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["rows"] == 60 and found["actions"] == ["apple", "banana"]
+    assert found["value"]["mean"] > 0.6 and 1 < found["value"]["effective"] <= 60
+
+
+def test_a_saved_bandit_goes_on(cli, fruit, tmp_path):
+    first, second = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    assert cli(fruit, "--label", "kind", "--save", first, "--shuffles", "0", "--losses")[0] == 0
+    code, out, _ = cli(fruit, "--label", "kind", "--resume", first, "--save", second)
+    assert code == 0 and "squarecb, 60 rows learned; 60 more" in out
+    saved = load_bandit(second)
+    assert int(saved.state.rows) == 120 and saved.recipe["options"]["losses"] is True
+
+
+def test_hashed_features_and_a_network(cli, fruit):
+    options = ("--bits", "4", "--oracle", "network", "--hidden", "8", "--explorer", "softmax", "--shuffles", "2")
+    code, out, _ = cli(fruit, "--label", "kind", *options)
+    assert code == 0 and "17 features" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("mnist",), "there is no data 'mnist'"),
+        (("iris", "--label", "kind"), "iris has its own label"),
+        (("FRUIT",), "which column of .* is the label"),
+        (("FRUIT", "--label", "weigth"), "has no column 'weigth'; it has colour, weight, kind"),
+        (("iris", "--gama-scale", "3"), "did you mean --gamma-scale"),
+        (("iris", "--explorer", "thompson"), "there is no explorer 'thompson': choose of squarecb"),
+        (("iris", "--save", "x.safetensors", "--explorer", "squarecb,softmax"), "choose one --explorer"),
+        (("iris", "--log", "x.csv"), "must end in .parquet"),
+        (("iris", "--hidden", "8"), "--hidden is for --oracle network, and the oracle is linear"),
+        (("iris", "--epsilon", "0.1", "--explorer", "linucb"), "--epsilon is for epsilon_greedy"),
+        (("iris", "--shuffles", "-1"), "--shuffles is -1"),
+        (("iris", "--resume", "nothing.safetensors"), "there is no checkpoint nothing.safetensors"),
+        (("iris", "--resume", "x.safetensors", "--bits", "3"), "--bits is fixed in x.safetensors"),
+        (("FRUIT", "--logged"), "the log has no column 'action'"),
+        (("FRUIT", "--logged", "--label", "kind"), "--label means nothing with --logged"),
+        (("iris", "--bits", "99"), "bits is 99"),
+        (("iris", "--hidden", "a"), "is no list of widths"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_makes_nothing(cli, fruit, tmp_path, monkeypatch, argv, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cli(*[fruit if word == "FRUIT" else word for word in argv])
+    assert code == 2 and err.count("\n") == 1 and "Traceback" not in err
+    assert re.search(words, err), err
+    assert [path.name for path in tmp_path.iterdir()] == ["fruit.csv"]
