@@ -26,6 +26,7 @@ _HOME = {
     "policygrad.run.recipes": ("PRESETS", "Recipe", "RecipeError", "make_recipe"),
     "policygrad.run.program": ("RunState", "make_program"),
     "policygrad.run.train": ("Interrupted", "TrainingDiverged"),
+    "policygrad.bandits.bandit": ("Bandit", "squarecb"),
     "policygrad.envs": ("Env", "autoreset", "check_env", "make"),
     "policygrad.envs.tabular": ("TabularMDP",),
     "policygrad.envs.memory": ("remember",),

@@ -24,6 +24,7 @@ VERBS = {
     "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),
     "sweep": ("policygrad.cli.sweep", "train every γ with every λ, and draw the map"),
     "ope": ("policygrad.cli.ope", "judge a policy by the episodes of another one"),
+    "bandit": ("policygrad.cli.bandit", "contextual bandits: SquareCB and its peers on tables and logs"),
     "doctor": ("policygrad.cli.doctor", "say why a run does not learn, and what to change"),
     "selfplay": ("policygrad.cli.selfplay", "two policies learn a matrix game against each other"),
     "check": ("policygrad.cli.check", "play an environment for a while, and say what is wrong with it"),

@@ -65,12 +65,20 @@ WORLDS: dict[str, Entry] = {
     "lqr": Entry("lqr:double_integrator", "a linear-quadratic regulator: the double integrator, 20 steps long"),
 }
 
+PAGES: dict[str, Entry] = {
+    "PageLayout-v0": Entry("page_layout:PageLayout", "one of three layouts for each user; paid for a click"),
+    "PageLayoutSequential-v0": Entry(
+        "page_layout:PageLayoutSequential", "the same, and users come back, unless they were annoyed"
+    ),
+}
+
 ENTRIES: dict[str, Entry] = {
     **{
         name: Entry(home, f"pure-JAX twin of Gymnasium's (gym:{name} forces Gymnasium)") for name, home in TWINS.items()
     },
     **{f"probe:{name}": entry._replace(description=f"probe: {entry.description}") for name, entry in PROBES.items()},
     **WORLDS,
+    **PAGES,
 }
 
 ELSEWHERE: dict[str, tuple[str, str, str]] = {
