@@ -90,6 +90,7 @@ def has_exact(p: Any, q: Any) -> bool:
     return isinstance(p, DiagGaussian) or all(same(p.low, q.low) & same(p.high, q.high))
 
 
+@eqx.filter_jit
 def exact(p: Any, q: Any) -> Float[Array, ""]:
     """The family's closed form; or Σ_a P(a)·(log P(a) − log Q(a)), for independent bits one bit at a time."""
     if isinstance(p, Bernoulli) and isinstance(q, Bernoulli):
@@ -133,7 +134,7 @@ def by_quadrature(p: Any, q: Any) -> Float[Array, ""]:
 
     if isinstance(p, Mixture) or isinstance(q, Mixture):
         return integral(p, q)
-    lines = lambda d: jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, 1)), d)  # noqa: E731
+    lines = lambda d: jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, shape_of(d)).reshape(-1, 1), d)  # noqa: E731
     return jnp.sum(jax.vmap(integral)(lines(p), lines(q)))
 
 
@@ -250,10 +251,8 @@ def estimator_moments(p: Any, q: Any) -> dict[str, Moments]:
     """
     require_comparable(p, q)
     p, q = plain(p), plain(q)
-    if isinstance(p, Product):
-        raise ValueError(
-            "the moments of a product are not computed: take its parts, or the spread of samples(p, q, ...)"
-        )
+    if isinstance(p, Product) or not (is_discrete(p) or np.prod(shape_of(parts_of(p)[0])) == 1):
+        raise ValueError("moments are of one number or of discrete actions: otherwise take the spread of samples(p, q)")
     return all_moments(p, q)
 
 
