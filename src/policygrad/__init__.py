@@ -19,6 +19,7 @@ _HOME = {
     "policygrad.run.report": ("Report",),
     "policygrad": ("measure",),
     "policygrad.run.sweep": ("sweep",),
+    "policygrad.run.cloning": ("clone",),
     "policygrad.run.policy": ("Policy",),
     "policygrad.run.recording": ("record",),
     "policygrad.storage.datasets": ("Dataset",),
@@ -37,6 +38,7 @@ _HOME = {
         "gradient_samples", "make_learner", "policy_gradient", "steps_from", "surrogate",
     ),
     "policygrad.models": ("ActorCritic", "Categorical", "DiagGaussian", "TanhGaussian", "make_model", "unroll"),
+    "policygrad.games": ("MatrixGame", "exploitability", "matrix_game", "nash", "read_game", "selfplay"),
     "policygrad.types": ("Finished", "Input", "Output", "MaskedObs", "Steps", "Trajectory"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

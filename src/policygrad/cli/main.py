@@ -19,6 +19,7 @@ VERBS = {
     "train": ("policygrad.cli.train", "train a policy, or go on with a run"),
     "eval": ("policygrad.cli.evaluate", "play whole episodes with a trained policy, greedy and sampled"),
     "record": ("policygrad.cli.record", "keep episodes of a trained policy as a dataset"),
+    "clone": ("policygrad.cli.clone", "imitate the demonstrations of a dataset, with an expert to ask or without"),
     "plot": ("policygrad.cli.plot", "draw the learning curves of some runs"),
     "play": ("policygrad.cli.play", "watch a trained policy, in a window or as a GIF or MP4"),
     "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),

@@ -12,6 +12,7 @@ from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.signals import importing
 from policygrad.envs import registry
 from policygrad.run.devices import spare_threads, spare_threads_of
+from policygrad.run.initial import with_model_of
 from policygrad.run.progress import Progress
 from policygrad.run.recipes import (
     LISTS,
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 def start(given: dict[str, Any]) -> int:
     """A new run. Options are checked, and the first line is printed, before JAX is imported."""
-    changes = {name: value for name, value in given.items() if name in hints()}
+    changes = with_model_of({name: value for name, value in given.items() if name in hints()})
     algo, env = given.get("algo", "a2c"), given.get("env", "CartPole-v1")
     settings = given.get("recipe", "tuned" if (env, algo) in TUNED else "preset")
     recipe = (tuned if settings == "tuned" else make_recipe)(algo, env, **changes)

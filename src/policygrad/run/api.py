@@ -21,11 +21,12 @@ from policygrad.run.build import enable_compilation_cache, synchronous
 from policygrad.run.devices import one_device_per_core
 from policygrad.run.evaluate import Evaluation, evaluate_host, evaluate_pure
 from policygrad.run.host import HostProgram
+from policygrad.run.initial import begin_from, with_model_of
 from policygrad.run.notes import note
 from policygrad.run.policy import Policy
 from policygrad.run.program import Program
 from policygrad.run.progress import Progress
-from policygrad.run.recipes import Recipe, RecipeError, change, make_recipe
+from policygrad.run.recipes import CLONE, Recipe, RecipeError, change, make_recipe
 from policygrad.run.record import RunDirectory, RunError
 from policygrad.run.statistics import summary
 from policygrad.run.workers import AsyncProgram
@@ -283,6 +284,7 @@ def begin(
         options |= size
     if "wrapper" in options:
         options["wrapper"] = names_of(options["wrapper"])
+    options = with_model_of(options)
     recipe = change(algo, env=name, **options) if isinstance(algo, Recipe) else make_recipe(algo, name, **options)
     if recipe.video_every:
         from policygrad.run.video import require_drawable  # late: most runs draw no pictures
@@ -296,6 +298,10 @@ def begin(
     if not isinstance(env, str) and not callable(env):
         look_at_copies(recipe, env, program)
     fit = loop.start(program)
+    if recipe.init_from:
+        source = load(recipe.init_from)
+        fit = begin_from(fit, source.policy.model)
+        source.program.close()
     if recipe.collect == "dataset":
         old.require_overlap(program, fit.state)
     if path is not None:
@@ -418,6 +424,11 @@ def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **opt
     enable_compilation_cache()
     directory = RunDirectory.open(path)
     stored = stored_recipe(directory)
+    if stored.algo == CLONE.algo:
+        raise RecipeError(
+            f"{path} is a clone: go on imitating with policygrad clone --resume {path}, or by policy gradient with "
+            f"policygrad train {stored.env} --init-from {path}"
+        )
     recipe = replace(stored, **options)
     if recipe.lr_schedule == "linear" and recipe.total_timesteps != stored.total_timesteps:
         raise RecipeError(

@@ -228,6 +228,9 @@ class Recipe:
     )
     normalize_obs: bool = option(False, "normalise observations by running statistics", "model")
     normalize_reward: bool = option(False, "scale rewards by the running spread of the discounted return", "model")
+    init_from: str = option(
+        "", "run or clone whose policy this one starts from, with the options of its model; default: at random", "model"
+    )
 
     # watching it
     eval_every: int | None = option(
@@ -725,6 +728,18 @@ USED_IF: dict[str, tuple[Callable[[Recipe], bool], str]] = {
 }
 """Options that belong to another one: ``field -> (whether it is used, what would use it)``."""
 
+
+CLONE = Recipe(
+    algo="clone", target="reward_to_go", baseline="none", critic_target=None, collect="episodes", n_envs=1,
+    optimizer="adam", learning_rate=1e-3, opt_eps=1e-8, max_grad_norm=None,
+)  # fmt: skip
+"""What a clone is made of. It imitates, and uses nothing of the ladder; it is no preset, since nothing is played."""
+CLONE_FIELDS = (
+    "env_kwargs", "wrapper", "max_episode_steps", "seed", "learning_rate", "optimizer", "opt_eps", "max_grad_norm",
+    *(item.name for item in fields(Recipe)
+      if item.metadata["group"] == "model" and item.name not in ("init_from", "normalize_reward")),
+)  # fmt: skip
+"""The fields that a clone's maker may choose."""
 
 HALVES: dict[str, dict[str, Any]] = {
     "decision": {"target": "per_decision"},

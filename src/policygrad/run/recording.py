@@ -80,7 +80,10 @@ def record(
         found: list[Dataset] = []
         done = 0
         while done < episodes:
-            part = episodes_of(play(jax.random.fold_in(jax.random.key(seed), done)), player, made)
+            part = episodes_of(play(jax.random.fold_in(jax.random.key(seed), done)))
+            if player.remembers:
+                own = partial(forget, made.observation_space, made.action_space)
+                part = part._replace(obs=own(part.obs), final_obs=own(part.final_obs))
             found.append(select(part, range(min(part.episodes, episodes - done))))
             done += found[-1].episodes
             tell(done, episodes)
@@ -194,19 +197,18 @@ class Mode(eqx.Module):
 # From trajectories to rows
 
 
-def episodes_of(trajectory: Trajectory, policy: Policy, env: Any) -> Dataset:
+def episodes_of(trajectory: Trajectory) -> Dataset:
     """The episodes of a padded trajectory ``[T, B]``, row after row."""
     t = jax.tree.map(np.asarray, trajectory)
     rows = lambda x: np.swapaxes(x, 0, 1)[t.mask.T]  # noqa: E731
-    own: Callable = partial(forget, env.observation_space, env.action_space) if policy.remembers else lambda obs: obs
     return Dataset(
-        obs=own(jax.tree.map(rows, t.obs)),
+        obs=jax.tree.map(rows, t.obs),
         action=jax.tree.map(rows, t.action),
         reward=rows(t.reward),
         log_mu=rows(t.log_mu),
         length=t.mask.sum(axis=0),
         terminated=(t.terminated & t.mask).any(axis=0),
-        final_obs=own(jax.tree.map(lambda x: x[0], t.cut_obs)),
+        final_obs=jax.tree.map(lambda x: x[0], t.cut_obs),
         about={},
     )
 
