@@ -25,6 +25,7 @@ def test_examples_are_short():
         "sweep",
         "gradient_on_the_desk",
         "demo",
+        "bandit",
         "maximum_entropy",
     }
     assert all(text.count("\n") < 80 for text in files.values())
@@ -94,3 +95,9 @@ def test_maximum_entropy():
     """Seed 0, 1,000,000 steps."""
     learned, exact = main_of("maximum_entropy")(alphas=(0.1,))[0.1]
     assert learned == pytest.approx(exact, abs=0.02)
+
+
+def test_bandit(capsys):
+    clicked, right = main_of("bandit")(visitors=150, rows=400)
+    assert clicked > 0.5 and right > 0.6, "chance: 0.46 of random layouts are clicked, 0.1 of the digits right"
+    assert "digits: after 400 guesses" in capsys.readouterr().out
