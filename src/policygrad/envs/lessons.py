@@ -12,7 +12,7 @@ import numpy as np
 from policygrad.envs.tabular import TabularMDP, one_hot, walk
 
 
-def climb(n: int = 12, good: float = 0.0, *, horizon: int | None = None, time_limit: int | None = None) -> TabularMDP:
+def climb(n: int = 16, good: float = 0.0, *, horizon: int | None = None, time_limit: int | None = None) -> TabularMDP:
     """``n`` steps up, and one wrong step leads back to the foot. Reaching the top pays 1 and ends the episode.
 
     Action 1 climbs, action 0 falls to the foot. With probability ``good`` an episode begins on one of the ``n`` places
@@ -34,7 +34,7 @@ def climb(n: int = 12, good: float = 0.0, *, horizon: int | None = None, time_li
 
 
 def near_far(
-    length: int = 4, near: float = 1.0, far: float = 20.0, *, horizon: int | None = None, time_limit: int | None = None
+    length: int = 6, near: float = 1.0, far: float = 50.0, *, horizon: int | None = None, time_limit: int | None = None
 ) -> TabularMDP:
     """Take ``near`` at once, or walk ``length`` steps for ``far``. One step aside on the way ends the episode, unpaid.
 
@@ -98,6 +98,8 @@ def ledge(
     """
     if length < 1:
         raise ValueError(f"ledge: length is {length}; it needs at least 1 step.")
+    if not 0 <= fall <= 1:
+        raise ValueError(f"ledge: fall is {fall}; it is a probability, so give a number from 0 to 1.")
     end = 2 * length + 1
     successor = np.stack([np.arange(end + 1) + 1] * 2, axis=1)
     successor[0] = length + 1, 1

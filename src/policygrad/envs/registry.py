@@ -61,6 +61,12 @@ WORLDS: dict[str, Entry] = {
     "cliff": Entry("tabular:cliff", "cliff walking, −1 per step and −100 for a fall", {"time_limit": 500}),
     "fork": Entry("tabular:fork", "a narrow way that pays 1, a wide one that pays 0.9", {"time_limit": 100}),
     "walk": Entry("tabular:random_walk", "a row of 19 states; the ends pay −1 and 1", {"time_limit": 1000}),
+    "climb": Entry("lessons:climb", "steps up, a wrong one leads back to the foot; resets help", {"time_limit": 32}),
+    "near-far": Entry("lessons:near_far", "a small reward at once, or a large one behind it", {"time_limit": 10}),
+    "orchard": Entry("lessons:orchard", "pick each year, or fell the tree; see the time to go"),
+    "apprentice": Entry("lessons:apprentice", "odd jobs, or learn first; endless, seen 5 steps", {"time_limit": 5}),
+    "ledge": Entry("lessons:ledge", "paid now, and may fall later; a small γ looks away", {"time_limit": 10}),
+    "RockPaperScissors-v0": Entry("repeated:rock_paper_scissors", "ten rounds against an opponent that can be learned"),
     "random": Entry("tabular:random_mdp", "a random MDP with random rewards, 10 steps long", {"horizon": 10}),
     "lqr": Entry("lqr:double_integrator", "a linear-quadratic regulator: the double integrator, 20 steps long"),
 }
