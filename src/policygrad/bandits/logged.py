@@ -78,7 +78,9 @@ def read_log(
 def check_probabilities(probabilities: np.ndarray, action: np.ndarray, propensity: np.ndarray, n_actions: int) -> None:
     """Each row is a distribution over the actions, and agrees with the propensity."""
     if probabilities.ndim != 2 or probabilities.shape[1] != n_actions:
-        raise LogError(f"the log's probabilities must be lists of {n_actions} numbers, one for each action")
+        raise LogError(
+            f"the log's probabilities must be lists of {n_actions} numbers, one for each action that appears in it"
+        )
     total = probabilities.sum(axis=1)
     first(~(np.abs(total - 1) <= 1e-3), "sum of probabilities", total, "must be 1")
     chosen = probabilities[np.arange(len(action)), action]

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from policygrad.cli.parser import Parser
@@ -63,9 +64,9 @@ def compare(given: dict[str, Any], explorers: Sequence[str]) -> int:
     orders = np.stack([random.permutation(n_rows) for _ in range(shuffles)] or [np.arange(n_rows)])
 
     talk = Talk(given)
-    talk.say(f"{given['data']}: {n_rows:,} rows, {encoder.n_features} features, {n_actions} actions; ", end="")
+    talk.say(f"{given['data']}: {n_rows:,} rows, {encoder.n_features - 1} features, {n_actions} actions; ", end="")
     talk.say(f"{shuffles} shuffles, seed {seed}\n" if shuffles else "in the file's order\n")
-    talk.head(explorers[0])
+    talk.head(explorers)
     results: list[Result] = []
     for name, bandit in bandits.items():
         state, log = shuffled(bandit, jax.random.key(seed), features, rewards, orders)
@@ -81,7 +82,8 @@ def compare(given: dict[str, Any], explorers: Sequence[str]) -> int:
         own = dict(explorer=explorers[0], options=options[explorers[0]], seed=seed)
         save_bandit(given["save"], first[0], encoder=encoder, classes=table.classes, **own)
         made.append(given["save"])
-    return talk.end(results, made, next_step(given, explorers))
+    best = (min if losses else max)(results, key=lambda result: fmean(result.each))
+    return talk.end(results, made, next_step(given, best.explorer))
 
 
 def go_on(given: dict[str, Any]) -> int:
@@ -102,7 +104,7 @@ def go_on(given: dict[str, Any]) -> int:
     rewards = rewards_of(table.label, len(classes), losses=losses)
     talk, begun = Talk(given), int(state.rows)
     talk.say(f"{given['resume']}: {recipe['explorer']}, {begun:,} rows learned; {len(features):,} more\n")
-    talk.head(recipe["explorer"])
+    talk.head([recipe["explorer"]])
     _, choose = keys_of(jax.random.key(recipe["seed"]), 0)
     state, log = progressive(bandit, state, choose, features, rewards)
     paid = np.asarray(log.reward, np.float64)
@@ -177,16 +179,14 @@ class Talk:
         if not self.quiet:
             print(text, end=end, flush=True)
 
-    def head(self, first: str) -> None:
-        self.say(ROWS.format("explorer", self.what, "95 % interval", "last tenth", f"minus {first}, paired").rstrip())
+    def head(self, explorers: Sequence[str]) -> None:
+        against = f"minus {explorers[0]}, paired" if len(explorers) > 1 else ""
+        self.say(ROWS.format("explorer", self.what, "95 % interval", "last tenth", against).rstrip())
 
     def line(self, result: Result, reference: Result) -> None:
-        import numpy as np
-
-        against = np.subtract(result.each, reference.each).tolist()
-        paired = "" if result is reference else between(against, mean=True)
-        mean = f"{np.mean(result.each):.4f}"
-        self.say(ROWS.format(result.explorer, mean, between(result.each), f"{result.end:.4f}", paired).rstrip())
+        against = "" if result is reference else difference(result, reference)
+        words = f"{fmean(result.each):.4f}", between(result.each), f"{result.end:.4f}", against
+        self.say(ROWS.format(result.explorer, *words).rstrip())
 
     def constants(self, rewards: Any, losses: bool) -> None:
         """What needs no learning: chance, and the one action that is best in hindsight."""
@@ -208,15 +208,19 @@ class Talk:
         return 0
 
 
-def between(each: Sequence[float], *, mean: bool = False) -> str:
-    """``0.912 to 0.934``: a 95 % bootstrap interval over shuffles; nothing for a single one."""
-    import numpy as np
-
+def between(each: Sequence[float]) -> str:
+    """``0.9120 to 0.9340``: a 95 % bootstrap interval over shuffles; nothing for a single one."""
     from policygrad.run.statistics import bootstrap_interval
 
     low, high = bootstrap_interval(each)
-    words = "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
-    return f"{np.mean(each):+.4f} ({words})" if mean and words else f"{np.mean(each):+.4f}" if mean else words
+    return "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+
+
+def difference(result: Result, reference: Result) -> str:
+    """``+0.0120 (0.0050 to 0.0190)``: the same shuffles, one minus the other."""
+    each = [ours - theirs for ours, theirs in zip(result.each, reference.each)]
+    words = between(each)
+    return f"{fmean(each):+.4f} ({words})" if words else f"{fmean(each):+.4f}"
 
 
 def write_log(given: dict[str, Any], table: Any, order: Any, log: Any) -> str:
@@ -281,6 +285,8 @@ def check(given: dict[str, Any], explorers: Sequence[str]) -> None:
     for name, of in OWN_OPTIONS.items():
         if name in given and not set(of) & set(explorers) and "resume" not in given:
             raise ValueError(f"{flag(name)} is for {' and '.join(of)}: add --explorer {of[0]}, or leave it out")
+    if "oracle" in given and set(explorers) == {"linucb"}:
+        raise ValueError("linucb is made for the linear oracle: leave --oracle out")
     oracle = given.get("oracle", "linear")
     for name, oracles in OF_ORACLES.items():
         if name in given and oracle not in oracles and not (name == "ridge" and "linucb" in explorers):
@@ -309,7 +315,7 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def next_step(given: dict[str, Any], explorers: Sequence[str]) -> str:
+def next_step(given: dict[str, Any], best: str) -> str:
     label = f" --label {given['label']}" if "label" in given else ""
     if "log" in given:
         return (
@@ -317,7 +323,7 @@ def next_step(given: dict[str, Any], explorers: Sequence[str]) -> str:
         )
     if "save" in given:
         return f"policygrad bandit MORE{label} --resume {given['save']}"
-    return f"policygrad bandit {given['data']}{label} --explorer {explorers[0]} --log log.parquet --save my.safetensors"
+    return f"policygrad bandit {given['data']}{label} --explorer {best} --log log.parquet --save my.safetensors"
 
 
 def parser() -> Parser:
