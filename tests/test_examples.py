@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,6 +26,8 @@ def test_examples_are_short():
         "sweep",
         "gradient_on_the_desk",
         "demo",
+        "kl_both_ways",
+        "random_walk",
         "bandit",
         "maximum_entropy",
     }
@@ -81,6 +84,18 @@ def test_gradient_on_the_desk():
     variance = main_of("gradient_on_the_desk")(n_episodes=32)
     total, to_go, *better = variance.values()
     assert to_go < total and max(better) < to_go
+
+
+def test_kl_both_ways(capsys):
+    found = main_of("kl_both_ways")(steps=150, n=2000)
+    assert 1.3 < jnp.exp(found["forward"].log_std[0]) < 2.5 and jnp.exp(found["reverse"].log_std[0]) < 0.9
+    assert "D(new‖old) = 0.00500" in capsys.readouterr().out
+
+
+def test_random_walk(capsys):
+    best = main_of("random_walk")(runs=30)
+    assert best["4-step TD"][0] < min(best["1-step TD"][0], best["16-step TD"][0]) and 0.22 < best["4-step TD"][0] < 0.3
+    assert "[-0.9 -0.8 -0.7 -0.6 -0.5]" in capsys.readouterr().out
 
 
 def test_demo(tmp_path, capsys):

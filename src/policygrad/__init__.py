@@ -37,6 +37,7 @@ _HOME = {
         "Clipped", "Hyper", "KLPenalty", "Learner", "Ratio", "Score",
         "gradient_samples", "make_learner", "policy_gradient", "steps_from", "surrogate",
     ),
+    "policygrad.learn.divergence": ("kl",),
     "policygrad.models": ("ActorCritic", "Categorical", "DiagGaussian", "TanhGaussian", "make_model", "unroll"),
     "policygrad.games": ("MatrixGame", "exploitability", "matrix_game", "nash", "read_game", "selfplay"),
     "policygrad.types": ("Finished", "Input", "Output", "MaskedObs", "Steps", "Trajectory"),

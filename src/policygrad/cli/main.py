@@ -29,6 +29,7 @@ VERBS = {
     "doctor": ("policygrad.cli.doctor", "say why a run does not learn, and what to change"),
     "selfplay": ("policygrad.cli.selfplay", "two policies learn a matrix game against each other"),
     "check": ("policygrad.cli.check", "play an environment for a while, and say what is wrong with it"),
+    "kl": ("policygrad.cli.kl", "a divergence both ways, exactly and from samples; what each direction fits"),
     "solve": ("policygrad.cli.solve", "solve a small world exactly: V, Q and the best policy"),
     "list": ("policygrad.cli.list", "list the algorithms and environments, or describe one"),
 }
