@@ -30,6 +30,8 @@ def test_examples_are_short():
         "random_walk",
         "bandit",
         "maximum_entropy",
+        "rock_paper_scissors",
+        "horizons",
     }
     assert all(text.count("\n") < 80 for text in files.values())
 
@@ -110,6 +112,42 @@ def test_maximum_entropy():
     """Seed 0, 1,000,000 steps."""
     learned, exact = main_of("maximum_entropy")(alphas=(0.1,))[0.1]
     assert learned == pytest.approx(exact, abs=0.02)
+
+
+def test_rock_paper_scissors(capsys):
+    found = main_of("rock_paper_scissors")(steps=1000, total_timesteps=4000, opponents=())
+    assert found["entropy"][-1] < found["average"][-1] < 0.01 < 0.5 < found["plain"][-1]
+    learned, best = found["plain, exploited"]
+    assert 0.05 < learned <= best and best > 0.2
+    assert np.abs(found["entropy, exploited"]).max() < 0.001
+    assert "rock over scissors pays 3" in capsys.readouterr().out
+
+
+def test_horizons_small(capsys):
+    example = runpy.run_path(str(EXAMPLES / "horizons.py"), run_name="example_horizons")
+    found = example["main"](0.05, lessons=(example["time_to_go"], example["ledges"]))
+    assert 8 < found["does not see the time"] < 11.1 and 8 < found["sees T − t"] <= 17
+    assert found["γ = 0.5"] == found["γ = 0.85"] == -1 and found["γ = 0.9"] == found["γ = 1.0"] == 0
+    assert "Paid 1 now" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_rock_paper_scissors_exploits():
+    """Seed 0, 40,000 steps against each opponent: within 0.01 a round of the best response."""
+    found = main_of("rock_paper_scissors")()
+    for name in ("rock", "cycle", "copycat", "win-stay", "often-rock", "uniform"):
+        learned, best = found[name]
+        assert learned == pytest.approx(best, abs=0.01)
+
+
+@pytest.mark.slow
+def test_horizons():
+    """Seeds 0 to 7 for diversity, else 0; the usual budgets."""
+    found = main_of("horizons")()
+    assert found["always from the foot"] < 0.1 < 0.9 < found["half of them on the way"]
+    assert found["1 worker"] < found["16 workers"] == found["1 worker, entropy bonus"] == 1
+    assert found["does not see the time"] < 11.1 < 16 < found["sees T − t"]
+    assert found["the cut as an end"] < 25 < 32 < found["cut after 5 steps, V goes on"]
 
 
 def test_bandit(capsys):
