@@ -91,6 +91,12 @@ def test_a_log_that_is_wrong(change, words):
         read_log(columns)
 
 
+def test_losses_are_not_taken_for_rewards():
+    losses = {("loss" if name == "reward" else name): column for name, column in good().items()}
+    with pytest.raises(LogError, match="no column 'reward' but one of losses: add --losses"):
+        read_log(losses)
+
+
 def test_an_action_that_the_bandit_does_not_have():
     with pytest.raises(LogError, match="the action 'b'; the bandit's are a, c"):
         read_log(good(), classes=("a", "c"))

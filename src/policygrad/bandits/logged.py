@@ -55,8 +55,7 @@ def read_log(
     pay = LOSS if losses else REWARD
     for name in (ACTION, pay, PROPENSITY):
         if name not in columns:
-            hint = "; a log without it cannot be corrected for who chose" if name == PROPENSITY else ""
-            raise LogError(f"the log has no column {name!r}{hint}; it has {', '.join(columns)}")
+            raise LogError(f"the log has no column {name!r}{hint(name, columns)}; it has {', '.join(columns)}")
     words = columns[ACTION].astype(str)
     names = tuple(np.unique(words).tolist()) if classes is None else classes
     if len(names) < 2:
@@ -73,6 +72,13 @@ def read_log(
         check_probabilities(columns[PROBABILITIES], action, propensity, len(names))
     features = {name: column for name, column in columns.items() if name not in OURS}
     return Logged(features, action, reward.astype(np.float32), propensity.astype(np.float32), names)
+
+
+def hint(missing: str, columns: Mapping[str, np.ndarray]) -> str:
+    """What may be meant, or what is lost."""
+    if missing == PROPENSITY:
+        return "; a log without it cannot be corrected for who chose"
+    return " but one of losses: add --losses" if missing == REWARD and LOSS in columns else ""
 
 
 def check_probabilities(probabilities: np.ndarray, action: np.ndarray, propensity: np.ndarray, n_actions: int) -> None:

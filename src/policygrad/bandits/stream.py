@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -66,18 +67,19 @@ def progressive(
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), flat, last)
 
 
-@partial(jax.jit, static_argnames="bandit")
 def shuffled(
-    bandit: Bandit, key: Array, features: Float[Array, "T d"], rewards: Float[Array, "T K"], orders: Int[Array, "S T"]
+    bandit: Bandit, key: Array, features: np.ndarray, rewards: np.ndarray, orders: np.ndarray
 ) -> tuple[BanditState, Log]:
-    """A fresh bandit on each order of the rows: :func:`progressive` with leaves ``[S, ...]``."""
+    """A fresh bandit on each order ``[S, T]`` of the rows, ``[T, d]`` and ``[T, K]``: :func:`progressive` with leaves
+    ``[S, ...]``. One program, called once for each order: a signal is heard in between."""
 
-    def one(numbered: tuple) -> tuple[BanditState, Log]:
-        number, order = numbered
+    def one(number: int, order: np.ndarray) -> tuple[BanditState, Log]:
         begin, choose = keys_of(key, number)
-        return progressive(bandit, bandit.init(begin), choose, features[order], rewards[order])
+        found = progressive(bandit, bandit.init(begin), choose, features[order], rewards[order])
+        return jax.block_until_ready(found)
 
-    return jax.lax.map(one, (jnp.arange(len(orders)), orders))
+    found = [one(number, order) for number, order in enumerate(orders)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
 def uniforms(key: Array, rows: Int[Array, "T"]) -> Float[Array, "T"]:
