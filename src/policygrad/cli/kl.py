@@ -113,6 +113,10 @@ def table(found: dict[str, Any], drawn: str, n: int) -> str:
         bias = "?" if row["bias"] is None else f"{0.0 if abs(row['bias']) < 1e-9 else row['bias']:.4g}"
         interval = f"{row['low']:.5g} to {row['high']:.5g}"
         lines.append(f"    {name}  {bias:>10} {row['std']:>12.4g} {row['mean']:>16.5g} {interval:>24}")
+    if any(row["bias"] is None for row in found["estimators"].values()):
+        lines.append(
+            "  ?: the bias is computed for one number and for discrete actions; the spread is that of the samples"
+        )
     if any(row["std"] == math.inf for row in found["estimators"].values()):
         lines.append("  a spread of inf: the mean of samples converges slowly, and its interval means nothing")
     return "\n".join(lines)

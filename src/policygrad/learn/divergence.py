@@ -43,6 +43,8 @@ SPREAD = {1: (0, 0.5, 1, 1.5, 2, 3, 4, 5, 6.5, 8, 10, 12, 16, 20, 26, 32, 37), 2
 """Panels end at so many standard deviations on both sides of every centre. On a line that is as far as float64 has a
 density."""
 LONGEST_SUPPORT = 2**16
+RARE = -60.0
+"""log of a probability that no sample will meet."""
 
 
 def kl(p: Any, q: Any, *, method: str = "auto", n: int = 10_000, key: Array | None = None) -> Float[Array, ""]:
@@ -238,7 +240,8 @@ class Moments(NamedTuple):
 
     mean: Float[Array, ""]
     std: Float[Array, ""]
-    """inf where the variance is, or is beyond what can be integrated."""
+    """inf where the variance is infinite, or where most of it comes from what happens with a chance below 1e-26: no
+    sample will show it."""
 
 
 def estimator_moments(p: Any, q: Any) -> dict[str, Moments]:
@@ -270,8 +273,8 @@ def moments(log_mass: Float[Array, "m"], k: Float[Array, "m"]) -> Moments:
     far = jnp.where(there, jnp.abs(k - mean), 1)
     terms = jnp.exp(jnp.where(there, log_mass + 2 * jnp.log(far), -jnp.inf))
     variance = jnp.sum(terms)
-    at_the_end = (log_mass < -500) & (terms > 1e-12 * variance)  # the integral goes on where the density ends
-    return Moments(mean, jnp.where(jnp.any(at_the_end) | ~jnp.isfinite(mean), jnp.inf, jnp.sqrt(variance)))
+    unseen = jnp.sum(jnp.where(log_mass < RARE, terms, 0)) > 0.5 * variance
+    return Moments(mean, jnp.where(unseen | ~jnp.isfinite(mean), jnp.inf, jnp.sqrt(variance)))
 
 
 # A model of a target
