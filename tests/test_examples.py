@@ -26,6 +26,7 @@ def test_examples_are_short():
         "sweep",
         "gradient_on_the_desk",
         "demo",
+        "old_data",
         "kl_both_ways",
         "random_walk",
         "bandit",
@@ -154,3 +155,10 @@ def test_bandit(capsys):
     clicked, right = main_of("bandit")(visitors=150, rows=400)
     assert clicked > 0.5 and right > 0.6, "chance: 0.46 of random layouts are clicked, 0.1 of the digits right"
     assert "digits: after 400 guesses" in capsys.readouterr().out
+
+
+def test_old_data(capsys):
+    sizes = {"practice": 200, "episodes": 100, "total_timesteps": 2000}
+    found = main_of("old_data")(**sizes, env="probe:observation-action")
+    assert found["before"] < found["played"] and abs(found["judged"] - found["played"]) < 0.4
+    assert "episodes, worth" in capsys.readouterr().out

@@ -16,6 +16,11 @@ def main(argv: list[str]) -> int:
     with importing():
         from policygrad.run import api
     run = api.load(args.run, checkpoint="last")
+    if run.recipe.collect == "dataset":
+        raise ValueError(
+            f"{args.run} plays no episodes that the doctor could judge: see offpolicy/overlap in its metrics.csv, or "
+            f"policygrad ope {args.run} --data ANOTHER"
+        )
     report = examine(run, trajectories=0 if args.no_measure else args.trajectories, seed=args.seed)
     print(json.dumps(report, indent=2, allow_nan=False) if args.json else in_words(report))
     return 0

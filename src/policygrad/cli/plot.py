@@ -6,6 +6,7 @@ from typing import Any
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.signals import importing
 
+RETURN = "rollout/ep_rew_mean"
 SEEDS = ("seed", "seeds")
 """The fields of a recipe in which the runs of one curve may differ."""
 
@@ -16,13 +17,15 @@ def main(argv: list[str]) -> int:
         from policygrad.run.plots import learning_curves
         from policygrad.run.record import RunDirectory
     directories = [RunDirectory.open(path) for path in args.runs]
-    curves, recipes = pool(directories, args.key)
+    old = all(directory.read_recipe().get("collect") == "dataset" for directory in directories)  # nobody plays there
+    key = args.key or ("eval/mean_reward" if old else RETURN)
+    curves, recipes = pool(directories, key)
     envs = {recipe["env"] for recipe in recipes}
     drawn = learning_curves(
         dict(zip(labels(recipes), curves)),
         args.out,
         title=" and ".join(sorted(envs)),
-        y_label="episode return" if args.key == "rollout/ep_rew_mean" else args.key,
+        y_label="episode return" if key == RETURN else key,
         small_multiples=args.panels,
     )
     print(drawn)
@@ -40,7 +43,7 @@ def parser() -> Parser:
     option, default = made.add_argument, " (default: %(default)s)"
     option("runs", nargs="+", metavar="RUN", help="the runs' folders")
     option("--out", metavar="FILE", default="curves.png", help="picture: .png, .svg or .pdf" + default)
-    option("--key", metavar="KEY", default="rollout/ep_rew_mean", help="column of metrics.csv" + default)
+    option("--key", metavar="KEY", help=f"column of metrics.csv (default: {RETURN}; of old data eval/mean_reward)")
     option("--panels", action="store_true", help="a panel per curve, with every seed (default: all in one)")
     return made
 

@@ -25,7 +25,7 @@ from policygrad.storage.datasets import Dataset, check
 from policygrad.storage.formats import read_dataset
 from policygrad.types import Trajectory
 
-ENOUGH = 10.0
+ENOUGH = 30.0
 """Below so many effective episodes an interval is not to be believed (docs/25-old-data.md has its coverage)."""
 WORDS = {
     "is": "importance sampling",
