@@ -94,6 +94,8 @@ def test_a_value_learned_from_episodes(cli, tmp_path, method):
         ({"terminal": [0, 1]}, "must be bool"),
         ({"reward_value": [[[1, 1], [0]], [[0, 0], [0, 0]]]}, "nested lists of numbers, each row as long"),
         ({"transition": None}, "nested lists of numbers"),
+        ({"horizon": 3.5}, "horizon is 3.5; give a whole number"),
+        ({"horizon": "x"}, "horizon is x; give a whole number"),
         ({"horizn": 3}, "'horizn', which no TabularMDP has: did you mean horizon?"),
     ],
 )
@@ -108,6 +110,7 @@ def test_bad_worlds_are_one_sentence(cli, file, changes, words):
     [
         (["chian"], "did you mean chain?"),
         (["CartPole-v1"], "CartPole-v1 is no tabular world"),
+        (["lqr"], "only what is given by its arrays"),
         (["no.json"], "there is no file no.json"),
         (["chain", "--gamma", "1.5"], "gamma is 1.5"),
         (["chain", "--methd", "td0"], "did you mean --method?"),

@@ -20,6 +20,7 @@ METHODS = {
     "n-step": "the same by n-step TD",
     "td-lambda": "the same by TD(λ) with accumulating traces",
 }
+SUCH_AS = "chain, grid, cliff or walk"
 LEARNED = ("td0", "n-step", "td-lambda")
 COUNTS = ("horizon", "time_limit", "n_observations")
 """Fields of a TabularMDP that are whole numbers."""
@@ -65,11 +66,12 @@ def parser() -> Parser:
         "A FILE is .json or .npz with the arrays of a TabularMDP: initial [S], transition [S, A, S], reward_value\n"
         "[S, A, S], and whatever else it has: terminal, reward_prob, horizon, ... The time limit of a world is no\n"
         "part of the problem: it goes on where watching it stops.",
+        epilog="methods:\n" + "\n".join(f"  {name:<18} {words}" for name, words in METHODS.items()),
     )
     option = made.add_argument
-    option("env", metavar="ENV|FILE", help=f"{', '.join(tabular_ids())}, or a file")
+    option("env", metavar="ENV|FILE", help=f"a small world, such as {SUCH_AS} (`policygrad list envs`), or a file")
     default = "(default: value-iteration; with --policy: policy-evaluation)"
-    option("--method", choices=METHODS, metavar="NAME", help=f"{', '.join(METHODS)} {default}")
+    option("--method", choices=METHODS, metavar="NAME", help=f"one of those below {default}")
     option("--gamma", type=float, default=0.99, metavar="X", help="discount γ (default: 0.99)")
     option(
         "--horizon", type=int, metavar="T", help="the problem ends after T steps (default: the world's own, or none)"
@@ -107,28 +109,26 @@ def require_sensible(args: argparse.Namespace, method: str) -> None:
 # What is solved
 
 
-def tabular_ids() -> list[str]:
-    return [name for name, entry in registry.WORLDS.items() if entry.home.startswith("tabular:")]
-
-
 def world(name: str) -> Any:
     """The TabularMDP of an id, of a user's file.py:Class, or of a file of arrays."""
     from policygrad.envs.tabular import TabularMDP
 
     if Path(name).suffix in (".json", ".npz"):
         return read_mdp(Path(name))
-    if name not in tabular_ids() and not registry.is_own(name):
-        near = get_close_matches(name, tabular_ids(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"{name} is no tabular world: {hint}give {', '.join(tabular_ids())}, or a .json or .npz file")
+    if name not in registry.WORLDS and not registry.is_own(name):
+        near = get_close_matches(name, registry.WORLDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"give {SUCH_AS}, or a .json or .npz file"
+        raise UsageError(f"{name} is no tabular world: {hint}")
     mdp = registry.make(name)
     if not isinstance(mdp, TabularMDP):
-        raise UsageError(f"{name} is no TabularMDP: only a world that is given by its arrays can be solved exactly")
+        raise UsageError(f"{name} is no tabular world: only what is given by its arrays can be solved exactly")
     return mdp
 
 
 def read_mdp(path: Path) -> Any:
     """A TabularMDP of its arrays; what is wrong with them, the MDP itself says."""
+    import numpy as np
+
     from policygrad.envs.tabular import TabularMDP
 
     known = [item.name for item in fields(TabularMDP) if item.init]
@@ -140,9 +140,12 @@ def read_mdp(path: Path) -> Any:
         raise ValueError(f"{path} has {name!r}, which no TabularMDP has{f': did you mean {near[0]}?' if near else ''}")
     if missing := [name for name in known[:3] if name not in given]:
         raise ValueError(f"{path} has no {' and no '.join(missing)}: a TabularMDP needs {', '.join(known[:3])}")
-    counts = {name: int(given[name]) for name in COUNTS if given.get(name) is not None}
+    counts = {name: given[name] for name in COUNTS if given.get(name) is not None}
+    for name, number in counts.items():
+        if np.ndim(number) or isinstance(number, str) or int(number) != number:
+            raise ValueError(f"{path}: {name} is {number}; give a whole number")
     try:
-        return TabularMDP(**(given | counts))
+        return TabularMDP(**(given | {name: int(number) for name, number in counts.items()}))
     except (TypeError, ValueError) as error:
         plain = str(error).startswith("TabularMDP")
         words = "every array must be nested lists of numbers, each row as long as the others"
