@@ -43,7 +43,7 @@ def time_to_go(steps):
 
 def no_end(steps):
     """Learn for three steps, then earn double: the worth without an end, at most 34.29, and 20 by odd jobs."""
-    options = {"n_envs": 16, "n_steps": 8, "learning_rate": 0.02, "vf_coef": 20.0, "gamma": 0.95}
+    options = {"n_envs": 16, "n_steps": 5, "learning_rate": 0.02, "vf_coef": 20.0, "gamma": 0.95}
     for name, limit in (("cut after 5 steps, V goes on", "time_limit"), ("the cut as an end", "horizon")):
         run = pg.train(apprentice(**{limit: 5}), "a2c", **COMMON, **options, **steps(200_000))
         probs = policy_probabilities(apprentice(), run.models[0], 1)[0]

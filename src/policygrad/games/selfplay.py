@@ -1,8 +1,8 @@
 """Self-play: two softmax policies learn against each other by policy gradients, on a matrix game.
 
-    plain     θ ← θ + η ∇u(θ)                           each climbs its own payoff, both at once
-    entropy   θ ← (1 − η τ_t) θ + η (2 d_t − d_{t−1})    natural gradient d, an entropy bonus that fades
-    average   θ ← θ + η (2 d_t − d_{t−1})                the same without a bonus; what counts is the mean policy so far
+    plain     θ ← θ + η ∇u(θ)                                    each climbs its own payoff, both at once
+    entropy   θ ← (1 − η τ_t)·(θ + η (d_t − d_{t−1})) + η d_t    natural gradient d, an entropy bonus τ_t that fades
+    average   the same with τ = 0                                what counts is the mean of the policies so far
 
 where d = F⁺∇u is the natural gradient: the score-function gradient divided by the policy, d_a = (∇u)_a / π_a. *plain*
 cycles or runs into the walls in games like rock-paper-scissors (Singh, Kearns & Mansour 2000). *entropy* is optimistic
@@ -124,8 +124,9 @@ def learn(numbers: tuple, counts: Int[Array, "K"], key: Array, *, method: str, b
             return State(logits, state.direction, total)
         direction = both(lambda g, pi: natural(g, pi, batch), gradients, policies)
         temperature = ent_coef * FADE ** (t / steps) if method == "entropy" else 0.0
+        keep = 1 - learning_rate * temperature
         logits = both(
-            lambda theta, d, before: (1 - learning_rate * temperature) * theta + learning_rate * (2 * d - before),
+            lambda theta, d, before: keep * (theta + learning_rate * (d - before)) + learning_rate * d,
             *(state.logits, direction, state.direction),
         )
         return State(logits, direction, total)

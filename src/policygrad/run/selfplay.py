@@ -22,7 +22,7 @@ BLUE, RED = COLORS[:2]
 
 
 def results(game: MatrixGame, play: Play, options: dict[str, Any]) -> dict[str, Any]:
-    """Everything about a run in plain values."""
+    """A run in plain values: the game, what was asked, the final policies, and the exploitability on the way."""
     row, column = play.row[-1], play.column[-1]
     answers = best_response(game, row, column)
     return json_ready(
@@ -39,8 +39,6 @@ def results(game: MatrixGame, play: Play, options: dict[str, Any]) -> dict[str, 
             },
             "step": play.step.tolist(),
             "exploitability": play.exploitability.tolist(),
-            "row": play.row.tolist(),
-            "column": play.column.tolist(),
         }
     )
 
