@@ -26,6 +26,7 @@ def test_examples_are_short():
         "sweep",
         "gradient_on_the_desk",
         "demo",
+        "clone",
         "old_data",
         "kl_both_ways",
         "random_walk",
@@ -162,3 +163,17 @@ def test_old_data(capsys):
     found = main_of("old_data")(**sizes, env="probe:observation-action")
     assert found["before"] < found["played"] and abs(found["judged"] - found["played"]) < 0.4
     assert "episodes, worth" in capsys.readouterr().out
+
+
+def test_clone(capsys):
+    found = main_of("clone")(episodes=3, epochs=2, total_timesteps=3200, judged=4)
+    assert found["expert"] > -200
+    words = capsys.readouterr().out
+    assert "3 demonstrations" in words and "nats a step" in words
+
+
+@pytest.mark.slow
+def test_clone_learns():
+    """Seed 0, 50,000 steps: the hill is reached; a policy that begins at random has −200."""
+    found = main_of("clone")()
+    assert min(found["clone"], found["DAgger"]) > -190 and found["clone, then reinforce-mean"] > -150

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -36,9 +36,9 @@ from policygrad.run.demonstrations import (
     split,
     without_leakage,
 )
+from policygrad.run.evaluate import NO_LIMIT
 from policygrad.run.policy import Policy
-from policygrad.run.program import RunState
-from policygrad.run.recipes import CLONE, CLONE_FIELDS, RecipeError, change
+from policygrad.run.recipes import CLONE, CLONE_FIELDS, Recipe, RecipeError, change
 from policygrad.run.record import MetricsWriter, RunDirectory, RunError
 from policygrad.storage import checkpoint, datasets
 from policygrad.storage.checkpoint import write_atomically
@@ -167,7 +167,7 @@ def begin(
     env, about = env_of(data, env, name)
     env_name = env if isinstance(env, str) else registry.env_id(env)
     total = min(MOST, cloning.epochs * data.rows)
-    recipe = change(CLONE, env=env_name, **{"total_timesteps": total} | about | options)
+    recipe = with_limit(change(CLONE, env=env_name, **{"total_timesteps": total} | about | options), env)
     fit = loop.start(program_of(recipe, env, None))
     work = Work(fit, cloning, data, policy_of(expert))
     if path is not None:
@@ -182,6 +182,15 @@ def begin(
 
 
 NOTES = "clone.json"
+
+
+def with_limit(recipe: Recipe, env: Any) -> Recipe:
+    """A pure world without an end gets the one of evaluations: a clone plays whole episodes."""
+    if recipe.max_episode_steps is not None or registry.is_host(env):
+        return recipe
+    made = registry.make(env, **recipe.env_options) if isinstance(env, str) else env
+    endless = not registry.is_host(made) and made.time_limit is None and getattr(made, "horizon", None) is None
+    return replace(recipe, max_episode_steps=NO_LIMIT) if endless else recipe
 
 
 def reopen(path: str | os.PathLike, *, dataset: Dataset | None = None, env: Any = None, expert: Any = None) -> "Work":
@@ -221,9 +230,10 @@ def reopen(path: str | os.PathLike, *, dataset: Dataset | None = None, env: Any 
 
 def name_of(expert: Any) -> str:
     """How ``clone.json`` calls an expert."""
-    if isinstance(expert, Run):
-        expert = expert.path
-    return "" if expert is None else os.fspath(expert) if isinstance(expert, str | os.PathLike) else IN_MEMORY
+    place = expert.path if isinstance(expert, Run) else expert
+    if isinstance(place, str | os.PathLike):
+        return os.fspath(place)
+    return "" if expert is None else IN_MEMORY
 
 
 IN_MEMORY = "(in memory)"
@@ -286,7 +296,6 @@ class Work:
                         fit.state = fit.state._replace(learner=best)
                         self.add(self.place.round + 1)
                         self.place = Place(self.place.round + 1)
-                        fit.best.reward[:] = -np.inf  # of other held-out episodes
                     self.save()
         finally:
             fit.program.close()
@@ -315,7 +324,10 @@ class Work:
             return state, {side: likelihood(learner.model(state), t, batch) for side, t in sides.items()}
 
         if self.place == Place():
-            fit.state = observed(fit.state, learner, train)
+            observe = jax.jit(learner.observe)  # the normaliser is fitted to the demonstrations
+            fit.state = fit.state._replace(learner=observe(fit.state.learner, train))
+        if self.place.epoch == 0:
+            fit.best.reward = np.full(1, -np.inf)  # that of the round before was for other episodes
         key = jax.random.fold_in(jax.random.key(recipe.seed), self.place.round)
         saved = time.monotonic()
         while self.place.epoch < cloning.epochs and (held is None or self.place.stale < cloning.patience):
@@ -380,8 +392,3 @@ class Work:
                 f"the likelihood was not finite in epoch {self.place.epoch + 1}: lower learning_rate, or look for "
                 "observations far from all others"
             )
-
-
-def observed(state: RunState, learner: Any, train: Any) -> RunState:
-    """The normaliser fitted to the demonstrations, where the policy has one."""
-    return state._replace(learner=jax.jit(learner.observe)(state.learner, train))
