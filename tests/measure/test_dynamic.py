@@ -183,23 +183,24 @@ MDP = random_mdp(5, 4, 2, n_terminal=1, time_limit=6)
 ETA = np.array([0.1, 0.5])
 
 
-@pytest.fixture(scope="module")
-def played():
-    """Six episodes side by side, some ended and some cut."""
+@pytest.fixture(scope="module", params=["as played", "all cut"])
+def played(request):
+    """Six episodes side by side, some ended and some cut; or as if all were cut where they are over."""
     episodes = sample_episodes(MDP, policy_of(MDP), 6, np.random.default_rng(1))
     assert set(episodes.terminated) == {True, False} and len(set(episodes.length)) > 2
-    return episodes
+    return episodes if request.param == "as played" else episodes._replace(terminated=np.zeros(6, bool))
 
 
-def some_value():
+def some_value(played):
+    """Where all is cut, the last state is worth something whatever it is."""
     value = np.random.default_rng(2).normal(size=(2, 6, 4))
-    value[..., MDP.terminal] = 0
+    value[..., MDP.terminal] = 0 if played.terminated.any() else 1
     return value
 
 
 def by_hand(played, stream, eta, targets):
     """V of one stream after the episode; ``targets(v, states, rewards, t)`` is what V(s_t) moves to."""
-    v, n = some_value()[eta, stream].copy(), played.length[stream]
+    v, n = some_value(played)[eta, stream].copy(), played.length[stream]
     states, rewards = played.state[: n + 1, stream], played.reward[:n, stream]
     for t in range(n):
         v[states[t]] += ETA[eta] * (targets(v, states, rewards, t) - v[states[t]])
@@ -212,7 +213,7 @@ def test_n_step_td_is_what_the_book_says(played, n):
         end = min(t + n, len(rewards))
         return sum(GAMMA**k * r for k, r in enumerate(rewards[t:end])) + GAMMA ** (end - t) * v[states[end]]
 
-    found = n_step_td(some_value(), played, n, ETA, GAMMA)
+    found = n_step_td(some_value(played), played, n, ETA, GAMMA)
     for stream, eta in product(range(6), range(2)):
         np.testing.assert_allclose(found[eta, stream], by_hand(played, stream, eta, target), rtol=1e-12, atol=1e-14)
 
@@ -226,18 +227,20 @@ def test_the_offline_lambda_return_mixes_the_n_step_returns(played):
              for n in range(1, left + 1)]  # fmt: skip
         return (1 - lam) * sum(lam ** (n - 1) * g[n - 1] for n in range(1, left)) + lam ** (left - 1) * g[-1]
 
-    found = offline_lambda_return(some_value(), played, lam, ETA, GAMMA)
+    found = offline_lambda_return(some_value(played), played, lam, ETA, GAMMA)
     for stream, eta in product(range(6), range(2)):
-        frozen = some_value()[eta, stream]
+        frozen = some_value(played)[eta, stream]
         np.testing.assert_allclose(found[eta, stream], by_hand(played, stream, eta, target), rtol=1e-12, atol=1e-14)
 
 
 def test_td_lambda_between_its_two_ends(played):
     """λ = 0 is TD(0). Otherwise, while V changes little, it is the off-line λ-return: they differ by O(η²)."""
     np.testing.assert_allclose(
-        td_lambda(some_value(), played, 0.0, ETA, GAMMA), n_step_td(some_value(), played, 1, ETA, GAMMA), atol=1e-14
+        td_lambda(some_value(played), played, 0.0, ETA, GAMMA),
+        n_step_td(some_value(played), played, 1, ETA, GAMMA),
+        atol=1e-14,
     )
-    start, moved = some_value(), []
+    start, moved = some_value(played), []
     for eta in (1e-4, 1e-5):
         online, offline = (f(start, played, 0.7, eta, GAMMA) - start for f in (td_lambda, offline_lambda_return))
         assert np.abs(offline).max() > eta
