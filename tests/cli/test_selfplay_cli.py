@@ -45,6 +45,7 @@ def test_any_payoff_matrix_from_a_file(cli, tmp_path):
     path.write_text(",low,middle,high\nlow,0,1,-1\nhigh,1,-1,2\n")
     code, out, _ = cli(str(path), "--steps", "300", "--batch", "8", "--method", "average", "--out", str(tmp_path))
     assert code == 0 and "market: 2 × 3, zero-sum; average, 8 sampled games" in out
+    assert f"try next: policygrad selfplay {path}" in out
     assert "column's mean policy: low" in out and (tmp_path / "market" / "selfplay-1" / "policies.png").exists()
 
 

@@ -72,6 +72,8 @@ def test_json(written):
         ("[[0]]", "g.json", "give an object"),
         ('{"row": [[0]], "colum": [[0]]}', "g.json", "unknown key 'colum': did you mean column"),
         ('{"row": [[0, 1]], "row_actions": ["a"]}', "g.json", "both row_actions and column_actions"),
+        ('{"row": [[0]], "symmetric": "no"}', "g.json", "symmetric must be true or false, not 'no'"),
+        ('{"row": [[0]], "row_actions": 5, "column_actions": ["a"]}', "g.json", "row_actions must be a list of names"),
         ('{"row": [[NaN]]}', "g.json", "hold nan in row 1, column 1"),
         ("0", "g.txt", "a .csv or a .json file, not .txt"),
     ],

@@ -1,6 +1,7 @@
 """``policygrad selfplay GAME``: two softmax policies learn against each other, and how exploitable they become."""
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from policygrad.cli.parser import Parser
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
         print(json.dumps(results(game, play, options) | {"path": str(folder)}, indent=1, allow_nan=False))
         return 0
     print(f"{told(game, play, options)}\n\nmade: {folder}\n      results.json\n      policies.png\n")
-    print(f"try next: {advice(game, play, options, args.game)}")
+    given = shlex.quote(args.game) + " --symmetric" * args.symmetric
+    print(f"try next: {advice(game, play, options, given)}")
     return 0
 
 
@@ -85,7 +87,7 @@ def advice(game: "MatrixGame", play: "Play", options: dict[str, Any], given: str
     command, tried = f"policygrad selfplay {given}", options["method"]
     close = play.exploitability[-1] <= 0.01 * max(float(abs(game.payoffs).max()), 1e-12)
     if tried == "plain" and not close:
-        return f"{command} --method entropy   (plain gradients cycle here; an entropy bonus that fades settles them)"
+        return f"{command} --method entropy   (plain gradients tend to cycle; an entropy bonus that fades settles them)"
     if tried == "entropy" and not close:
         return f"{command} --method average   (the mean policies, which noise and cycles do not keep from converging)"
     if not close:

@@ -66,7 +66,7 @@ def read_game(path: str | os.PathLike, *, symmetric: bool = False) -> MatrixGame
         return readers[path.suffix.lower()](text, symmetric)._replace(name=path.stem)
     except UnicodeDecodeError:
         raise ValueError(f"{path}: this is no UTF-8 text") from None
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}: {error}") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -125,8 +125,12 @@ def from_json(text: str, symmetric: bool) -> MatrixGame:
     refuse_unknown(list(found), KEYS, "key")
     if ("row_actions" in found) != ("column_actions" in found):
         raise ValueError("give both row_actions and column_actions, or none of them")
+    for name, kind in (("symmetric", bool), ("row_actions", list), ("column_actions", list)):
+        if not isinstance(found.get(name, kind()), kind):
+            what = "true or false" if kind is bool else "a list of names"
+            raise ValueError(f"{name} must be {what}, not {found[name]!r}")
     actions = (found["row_actions"], found["column_actions"]) if "row_actions" in found else None
-    symmetric = symmetric or bool(found.get("symmetric", False))
+    symmetric = symmetric or found.get("symmetric", False)
     return matrix_game(found["row"], found.get("column"), symmetric=symmetric, actions=actions)
 
 

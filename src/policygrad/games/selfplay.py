@@ -81,8 +81,8 @@ def selfplay(
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")
+    if not 1 <= steps < 2**31:
+        raise ValueError(f"steps must be at least 1, and below 2³¹, not {steps}")
     if batch < 0 or batch == 1:
         raise ValueError(f"batch must be 0 (the exact gradient) or at least 2 games, not {batch}")
     if not (0 < learning_rate < np.inf and ent_coef >= 0 and learning_rate * ent_coef < 1):
@@ -91,13 +91,18 @@ def selfplay(
             f"not {learning_rate} and {ent_coef}"
         )
     moments = np.union1d(np.arange(min(steps, POINTS)), np.linspace(0, steps, POINTS + 1).round().astype(int))
-    spread = np.maximum(np.ptp(game.payoffs, axis=(1, 2), keepdims=True), np.finfo(float).tiny)
-    numbers = (jnp.asarray(game.payoffs / spread), learning_rate, ent_coef)
+    numbers = jnp.asarray(standardised(game.payoffs)), learning_rate, ent_coef
     policies = learn(numbers, jnp.diff(moments), key, method=method, batch=batch)
     row, column = (normalised(p) for p in policies)
     if not (np.isfinite(row).all() and np.isfinite(column).all()):
         raise ValueError(f"the policies are no numbers any more with learning_rate={learning_rate}: give a smaller one")
     return Play(moments, row, column, np.array([exploitability(game, x, y) for x, y in zip(row, column)]))
+
+
+def standardised(payoffs: Float[np.ndarray, "2 m n"]) -> Float[np.ndarray, "2 m n"]:
+    """Each player's payoffs with mean 0 and spread 1 (or 0): no gradient sees the mean."""
+    spread = np.ptp(payoffs, axis=(1, 2), keepdims=True)
+    return (payoffs - payoffs.mean(axis=(1, 2), keepdims=True)) / np.where(spread > 0, spread, 1)
 
 
 def normalised(policies: Array) -> Float[np.ndarray, "K k"]:
