@@ -303,15 +303,23 @@ def fit(
     Args:
         start: the model to begin with: Categorical, Bernoulli, DiagGaussian, TanhGaussian, or a Mixture of these.
             Bounds stay as they are.
-        n: samples of each gradient.
+        n: samples of each gradient, at least 2.
+
+    Raises:
+        ValueError: the divergence is infinite from the start, or there is no such gradient.
     """
     require_comparable(target, start)
+    if n < 2 or steps < 1:
+        raise ValueError(f"a fit needs n of at least 2 and steps of at least 1, not {n} and {steps}")
     if direction not in ("forward", "reverse") or gradient not in ("pathwise", "score"):
         raise ValueError("direction is 'forward' or 'reverse', and gradient 'pathwise' or 'score'")
     if any(isinstance(part, Beta | StateDependent) for part in parts_of(start)):
         raise ValueError(f"{name(start)} cannot be fitted: give a Gaussian, squashed or not, or a discrete model")
     if direction == "reverse" and gradient == "pathwise" and not isinstance(start, DiagGaussian | TanhGaussian):
         raise ValueError(f"no gradient goes through a sample of {name(start)}: give gradient='score'")
+    doer, other = (target, start) if direction == "forward" else (start, target)
+    if not jnp.all(jnp.isfinite(of_samples(doer, other, n, key)["k1"])):
+        raise ValueError(f"the {direction} divergence is infinite: {name(doer)} does what {name(other)} never does")
     params, static = eqx.partition(start, trainable(start))
     optimizer = optax.adam(learning_rate)
 
