@@ -5,8 +5,9 @@
     python benchmarks/bandits.py --table    # the last results again, as Markdown
 
 The sets are scikit-learn's, as bandit feedback: loss 1 for a wrong class. Both sides see the same features, the same
-orders and the same random numbers, and update after each row. Settings are *defaults*, or *tuned*: the best of a grid
-for each set and side on 5 shuffles that are not reported. Rows go to results/bandits.json.
+orders and the same random numbers, and update after each row. Settings are *defaults*; *gradient*, defaults with our
+``gradient`` oracle; or *tuned*: the best of a grid for each set and side on 5 shuffles that are not reported. Rows go
+to results/bandits.json.
 """
 
 import argparse
@@ -35,6 +36,9 @@ TUNED_ON, REPORTED_ON = (100, 5), (0, 10)
 OURS = {"ridge": (1.0, 10.0, 30.0), "gamma_scale": (10.0, 100.0, 1000.0)}
 THEIRS = {"learning_rate": (0.1, 0.5, 2.0), "gamma_scale": (10.0, 100.0, 1000.0), "shift": (0.0, 0.5)}
 """The grids: 9 settings of ours, 18 of the peer's. With shift 0.5 its losses are −½ and ½, as our prior ½ has it."""
+UNTUNED: dict[str, dict[str, Any]] = {"defaults": {}, "gradient": {"oracle": "gradient"}}
+"""Both sides' defaults; and the same with a regression of the peer's kind for ours."""
+SETTINGS = ("tuned", *UNTUNED)
 BATCH, REPEAT, ROUNDS = 64, 10, 3
 """Rows of a batch; passes over a set in one timing; timings."""
 
@@ -103,7 +107,8 @@ def compare(name: str, python: Path, date: str | None) -> None:
     """Both sides on the reported shuffles, with defaults and with what was tuned elsewhere."""
     stream = Stream(name, *REPORTED_ON)
     tuned = LEDGER.select(kind="tuning", set=name)
-    settings = {"defaults": {"ours": {}, "peer": {}}} | ({"tuned": tuned[0]} if tuned else {})
+    settings = {which: {"ours": ours, "peer": {}} for which, ours in UNTUNED.items()}
+    settings |= {"tuned": tuned[0]} if tuned else {}
     for which, options in settings.items():
         marks, peer = stamp(date), stream.peer(python, options["peer"])
         losses = {"ours": stream.ours(options["ours"]), "peer": peer["losses"]}
@@ -159,8 +164,8 @@ def grid(values: dict[str, tuple]) -> list[dict[str, Any]]:
 def report() -> str:
     """Losses, then speeds, as Markdown."""
     columns = ("set", "settings", "ours", "Vowpal Wabbit", "ours minus its (95 %)", "not worse", "n", "load", "date")
-    lines = [loss_line(which, name) for which in ("tuned", "defaults") for name in SETS]
-    lines += [mean_line(which) for which in ("tuned", "defaults")]
+    lines = [loss_line(which, name) for which in SETTINGS for name in SETS]
+    lines += [mean_line(which) for which in SETTINGS]
     losses = markdown(columns, lines)
     columns = ("set", "ours, no delay", f"ours, {BATCH} at a time", "its, from Python", "its, in C++ (learning alone)")
     columns += ("as fast", "n", "load", "date")

@@ -71,7 +71,9 @@ for axes, (name, title) in zip(panels, WORLDS.items()):
     say(f"{name}, policy gradient, last tenth", gradient[-2:].mean(axis=0))
 best = best_click_rate()
 panels[0].axhline(best, color=GREY, linewidth=1, linestyle=DOTTED)
-panels[0].annotate("best policy", (PAGES, best), (0, 10), textcoords="offset points", fontsize=8, color=GREY, ha="right")
+panels[0].annotate(
+    "best policy", (PAGES, best), (0, 10), textcoords="offset points", fontsize=8, color=GREY, ha="right"
+)
 for prior, color, dashes in ((0.5, BLUE, SOLID), (1.0, GREEN, DOTTED), (0.0, ORANGE, DASHDOT)):
     shares = [digits("squarecb", gamma_scale=scale, prior=prior) for scale in SCALES]
     curves(panels[2], SCALES, shares, f"prior {prior:g}", color, dashes)
