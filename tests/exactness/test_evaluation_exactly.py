@@ -100,7 +100,10 @@ def as_dataset(trajectory):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("target", "correction"), [("reward_to_go", "trajectory"), ("per_decision", "decision")])
+@pytest.mark.parametrize(
+    ("target", "correction"),
+    [("reward_to_go", "trajectory"), pytest.param("per_decision", "decision", marks=pytest.mark.slow)],
+)
 def test_a_dataset_of_every_episode_has_the_true_gradient(here, target, correction):
     w, trajectory, probability, _ = here
     seen = as_seen(as_dataset(trajectory), w.mdp.observation_space, w.mdp.action_space)
