@@ -99,6 +99,7 @@ def test_hashed_features_and_a_network(cli, fruit):
         (("iris", "--shuffles", "-1"), "--shuffles is -1"),
         (("iris", "--resume", "nothing.safetensors"), "there is no checkpoint nothing.safetensors"),
         (("iris", "--resume", "x.safetensors", "--bits", "3"), "--bits is fixed in x.safetensors"),
+        (("iris", "--resume", "x.safetensors", "--ridge", "3"), "--ridge is fixed in x.safetensors"),
         (("FRUIT", "--logged"), "the log has no column 'action'"),
         (("FRUIT", "--logged", "--label", "kind"), "--label means nothing with --logged"),
         (("iris", "--bits", "99"), "bits is 99"),

@@ -274,7 +274,17 @@ def check(given: dict[str, Any], explorers: Sequence[str]) -> None:
     if given.get("shuffles", 1) < 0:
         raise ValueError(f"--shuffles is {given['shuffles']}; give 0 (the file's order) or more")
     if "resume" in given:
-        fixed = {"explorer", "oracle", "bits", "losses", "seed", "shuffles", *OWN_OPTIONS} & given.keys()
+        fixed = {
+            "explorer",
+            "oracle",
+            "bits",
+            "losses",
+            "seed",
+            "shuffles",
+            "prior",
+            *OWN_OPTIONS,
+            *OF_ORACLES,
+        } & given.keys()
         if fixed:
             raise ValueError(
                 f"{flag(sorted(fixed)[0])} is fixed in {given['resume']}, which goes on in order: leave it out"
