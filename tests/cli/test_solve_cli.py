@@ -78,10 +78,10 @@ def test_a_value_learned_from_episodes(cli, tmp_path, method):
     argv = ["solve", "chain", "--method", method, "--episodes", "150", "--gamma", "0.9"]
     report = json.loads(cli(*argv, "--json")[1])
     assert report["rms_error"] < 0.4 * np.sqrt(np.mean(np.square(report["exact"])))
-    assert json.loads(cli(*argv, "--json")[1]) == report
-    assert json.loads(cli(*argv, "--seed", "1", "--json")[1])["value"] != report["value"]
     out = tmp_path / "v.csv"
     assert f"RMS error over the states that are no ends: {report['rms_error']:.4g}" in cli(*argv, "--out", str(out))[1]
+    few = ["solve", "chain", "--method", method, "--episodes", "2", "--json"]
+    assert len({cli(*few, "--seed", seed)[1] for seed in ("0", "0", "1")}) == 2
     assert out.read_text().splitlines()[0].replace('"', "") == "state,V,exact"
 
 
