@@ -37,10 +37,9 @@ def main(argv: list[str]) -> int:
     if work.fit.finished:
         say(f"{run.path} is finished")
         return 0
-    held = 0 if work.held is None else work.held.episodes
-    say(
-        f"{work.train.episodes} episodes of {run.recipe.env} to learn from ({work.train.rows:,} steps), {held} held out"
-    )
+    held, n, rows = 0 if work.held is None else work.held.episodes, work.train.episodes, work.train.rows
+    what = "episode" if n == 1 else "episodes"
+    say(f"{n} {what} of {run.recipe.env} to learn from ({rows:,} steps), {held} held out")
     talk = Talk(quiet)
     try:
         work.learn(tell=talk, tensorboard=tensorboard)
