@@ -127,6 +127,7 @@ def test_on_gymnasium(data):
 WRONG = [
     (lambda d: d._replace(log_mu=None), {}, "no log_mu.*--behaviour CLONE"),
     (lambda d: d._replace(log_mu=-d.log_mu), {}, "probability above one"),
+    (lambda d: d._replace(log_mu=0 * d.log_mu), {}, "every action with probability one"),
     (
         lambda d: d._replace(log_mu=d.log_mu * np.linspace(0, 200, len(d.log_mu))),
         {},

@@ -115,11 +115,16 @@ def with_propensities(dataset: Dataset, behaviour: Policy) -> Dataset:
 
 
 def require_propensities(dataset: Dataset) -> None:
-    """Refuse a dataset without log μ: no weight can be computed."""
+    """Refuse a dataset without log μ, or of a policy that never tried another action: no weight makes up for that."""
     if dataset.log_mu is None:
         raise DatasetError(
             "the dataset has no log_mu, the log-probability of each action under the policy that acted, so nothing can "
             "be weighed: record it with policygrad record, or estimate it: policygrad clone, then --behaviour CLONE"
+        )
+    if not dataset.log_mu.any():
+        raise DatasetError(
+            "the policy that made the dataset took every action with probability one (log_mu is always zero), so the "
+            "data say nothing about any other action: record a policy that draws its actions"
         )
 
 
@@ -163,7 +168,8 @@ def loaded(dataset: Dataset, recipe: Recipe, observation_space: spaces.Space, ac
 
 def weigh(model: Any, data: Trajectory, correction: str) -> Stats:
     """What all the data are worth to this policy: ``overlap`` is ESS/N of the weights that the correction is made of,
-    ``effective_sample_size`` that of ρ_τ, in episodes, and ``approx_kl`` the mean of ρ_t − 1 − log ρ_t."""
+    ``effective_sample_size`` that of ρ_τ, in episodes, and ``largest_share`` the part that one episode has of all
+    ρ_τ."""
     log_rho = jnp.where(data.mask, seen_by(model, data)[0] - data.log_mu, 0)
     return {
         OVERLAP: overlap(log_rho, data.mask, correction),
