@@ -50,7 +50,7 @@ def parser() -> Parser:
     )
     option, default = made.add_argument, " (default: %(default)s)"
     option("run", metavar="RUN", help="the run's folder: its policy is judged, with its actions sampled")
-    option("--data", metavar="DATASET", help="a dataset with log-probabilities (policygrad record makes one; default: none)")
+    option("--data", metavar="DATASET", help="episodes with log-probabilities, such as record makes (default: none)")
     option("--estimators", metavar="A,B", type=names, help=f"some of {NAMES} (default: all that can be had)")
     option("--gamma", metavar="X", type=float, default=1.0, help="discount γ of the return" + default)
     option("--behaviour", metavar="RUN", help="run that gives log μ, where the dataset has none (default: none)")
