@@ -117,26 +117,6 @@ def test_the_best_held_out_likelihood_is_kept(folder):
     assert float(found.mean()) == pytest.approx(run.best_reward[0], rel=1e-4)
 
 
-def test_stopped_and_resumed_is_never_stopped(folder, tmp_path):
-    """Bit for bit: same parameters, same history."""
-
-    def stop(row):
-        if row["train/epoch"] == 3:
-            raise KeyboardInterrupt
-
-    whole = pg.clone(folder / "d.safetensors", path=tmp_path / "a", epochs=6, **QUICK)
-    quick = {name: value for name, value in QUICK.items() if name != "tensorboard"}
-    work = cloning.begin(folder / "d.safetensors", path=tmp_path / "b", epochs=6, **quick)
-    with pytest.raises(KeyboardInterrupt):
-        work.learn(tell=stop, tensorboard=False)
-    work.save()
-    again = cloning.reopen(tmp_path / "b").learn(tensorboard=False)
-    for x, y in zip(jax.tree.leaves(whole.policy.model), jax.tree.leaves(again.policy.model)):
-        np.testing.assert_array_equal(x, y)
-    np.testing.assert_array_equal(whole.history["eval/nll"], again.history["eval/nll"])
-    assert again.finished and cloning.reopen(tmp_path / "b").fit.finished
-
-
 def test_the_normaliser_is_that_of_the_training_part():
     data = demonstrations(8)
     run = pg.clone(data, out=None, epochs=1, normalize_obs=True, **QUICK)
@@ -190,16 +170,47 @@ def test_what_cannot_start_from_a_clone(folder, options, words):
 # DAgger
 
 
-def test_dagger_asks_about_the_clones_own_states(tmp_path):
-    expert = Expert()
-    run = pg.clone(
-        demonstrations(6), path=tmp_path / "run", dagger=1, expert=expert, episodes=3, beta=0.0, epochs=3, **QUICK
-    )
-    part = load(tmp_path / "run" / "dagger-1.safetensors")
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A folder with demonstrations, and a clone that played one round by itself."""
+    folder = tmp_path_factory.mktemp("dagger")
+    save(folder / "d.safetensors", demonstrations(6))
+    return folder, pg.clone(folder / "d.safetensors", path=folder / "whole", **ROUNDS, **QUICK)
+
+
+ROUNDS = {"dagger": 1, "expert": Expert(), "episodes": 3, "beta": 0.0, "epochs": 3}
+
+
+def test_dagger_asks_about_the_clones_own_states(asked):
+    folder, run = asked
+    part = load(folder / "whole" / "dagger-1.safetensors")
     taken, shown = part.action
     np.testing.assert_array_equal(shown, rule(part.obs))
     assert part.episodes == 3 and (taken != shown).any(), "β = 0: the clone plays alone"
     assert run.history["train/round"][:, 0].tolist() == [0, 0, 0, 1, 1, 1] and run.finished
+
+
+@pytest.mark.parametrize("at", [(0, 2), (1, 2)])
+def test_stopped_and_resumed_is_never_stopped(asked, tmp_path, at):
+    """Bit for bit: same parameters, same history, in the first round and in DAgger's."""
+
+    def stop(row):
+        if (row["train/round"], row["train/epoch"]) == at:
+            raise KeyboardInterrupt
+
+    folder, whole = asked
+    quick = {name: value for name, value in QUICK.items() if name != "tensorboard"}
+    work = cloning.begin(folder / "d.safetensors", path=tmp_path / "run", **ROUNDS, **quick)
+    with pytest.raises(KeyboardInterrupt):
+        work.learn(tell=stop, tensorboard=False)
+    work.save()
+    again = cloning.reopen(tmp_path / "run", expert=ROUNDS["expert"]).learn(tensorboard=False)
+    for x, y in zip(jax.tree.leaves(whole.policy.model), jax.tree.leaves(again.policy.model), strict=True):
+        np.testing.assert_array_equal(x, y)
+    np.testing.assert_array_equal(whole.history["eval/nll"], again.history["eval/nll"])
+    assert again.finished and cloning.reopen(tmp_path / "run", expert=ROUNDS["expert"]).fit.finished
+    with pytest.raises(ValueError, match="expert was a policy in memory"):
+        cloning.reopen(tmp_path / "run")
 
 
 # What is wrong
