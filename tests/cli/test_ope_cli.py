@@ -71,3 +71,5 @@ def test_training_on_a_file(made, tmp_path, capsys):
     assert f"policygrad ope {tmp_path / 'learned'}" in capsys.readouterr().out
     assert main(["ope", f"{tmp_path / 'learned'}", *where[:2], "--estimators", "wis"]) == 0
     assert "learned from these very episodes" in capsys.readouterr().out
+    assert main(["doctor", f"{tmp_path / 'learned'}"]) == 2
+    assert "plays no episodes that the doctor could judge" in capsys.readouterr().err
