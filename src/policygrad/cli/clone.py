@@ -129,7 +129,9 @@ def parser() -> Parser:
     group = made.add_argument_group("DAgger: on the states that the clone reaches itself")
     option = group.add_argument
     option("--dagger", metavar="N", type=int, help="rounds of playing and asking the expert (default: 0)")
-    option("--expert", metavar="RUN", help="who is asked: a run, by its best policy (needed with --dagger)")
+    option(
+        "--expert", metavar="RUN", help="who is asked: a run, by its best policy (default: nobody; --dagger needs one)"
+    )
     option("--episodes", metavar="N", type=int, help="episodes of a round (default: 20)")
     acts = "in round i the expert acts with probability X^i at each step; 0: never (default: 0.5)"
     option("--beta", metavar="X", type=float, help=acts)

@@ -31,13 +31,15 @@ def parser() -> Parser:
     option, default = made.add_argument, " (default: %(default)s)"
     option("run", metavar="RUN", help="the run's folder, such as runs/CartPole-v1/a2c-1; a clone's too")
     what = "a new .safetensors, .csv or .parquet file, or minari:NAME, such as minari:cartpole/demo-v0"
-    option("--out", metavar="DATASET", required=True, help=what + " (must be given)")
+    option("--out", metavar="DATASET", required=True, help=what + " (default: none, it must be given)")
     option("--episodes", metavar="N", type=int, default=100, help="whole episodes" + default)
     option("--env", metavar="ENV", help="where to play, such as gym:CartPole-v1 (default: where it was trained)")
     modes = made.add_mutually_exclusive_group()
-    sampled = "draw the actions from the policy (the default)"
+    sampled = "draw the actions from the policy (default: yes)"
     modes.add_argument("--sampled", dest="mode", action="store_const", const="sampled", default="sampled", help=sampled)
-    modes.add_argument("--greedy", dest="mode", action="store_const", const="greedy", help="take the likeliest action")
+    modes.add_argument(
+        "--greedy", dest="mode", action="store_const", const="greedy", help="take the likeliest actions (default: no)"
+    )
     option("--checkpoint", choices=("best", "last"), default="best", help="best by evaluation, or the last" + default)
     limit = "time limit in place of the environment's own (default: the run's)"
     option("--max-episode-steps", metavar="N", type=int, help=limit)
