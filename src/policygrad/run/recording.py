@@ -136,7 +136,8 @@ def about(run: Run | None, env: Any, made: Any, deterministic: bool, seed: int, 
     }
     if run is not None and run.path is not None:
         told["run"] = str(run.path)
-    if recipe is not None and env in (None, recipe.env):
+    same = env is None or (recipe is not None and isinstance(env, str) and env == recipe.env)
+    if run is not None and recipe is not None and (same or (carried(run, env) and registry.is_host(made))):
         told |= {"env_kwargs": recipe.env_options, "wrapper": recipe.wrapper}
     if limit is not None:
         told["max_episode_steps"] = limit
