@@ -67,8 +67,10 @@ def good_walks(returns: Sequence[float]) -> bool:
 
 
 HOST: dict[str, Any] = {"seeds": HOST_SEEDS, "sampled": False}
-ALONE = tuple(name for name, preset in PRESETS.items() if not preset.recipe.workers)
-"""Algorithms of one process, whose seeds are trained together. Workers are measured by asynchronous.py."""
+ALONE = tuple(
+    name for name, preset in PRESETS.items() if not preset.recipe.workers and preset.recipe.collect != "dataset"
+)
+"""Algorithms of one process that play, whose seeds are trained together. Workers are measured by asynchronous.py."""
 TASKS = (
     Task("CartPole-v1", ALONE, "≥ 475 for 7 of 8 seeds", lambda returns: sum(x >= 475 for x in returns) >= 7),
     mean_task("Acrobot-v1", -83.4),

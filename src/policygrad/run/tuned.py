@@ -67,6 +67,7 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("CartPole-v1", "actor-critic"): Tuned(1_000_000),
     ("CartPole-v1", "a2c"): Tuned(500_000),
     ("CartPole-v1", "a2c-gae"): Tuned(500_000),
+    ("CartPole-v1", "maxent"): Tuned(500_000),
     ("CartPole-v1", "ppo"): Tuned(500_000),
     ("Acrobot-v1", "a2c"): Tuned(
         500_000,
@@ -123,6 +124,8 @@ RESULTS: dict[tuple[str, str], Result] = {
     ("CartPole-v1", "actor-critic"): Result(500.0, 500.0, 500.0, "100 to 107"),
     ("CartPole-v1", "a2c"): Result(500.0, 500.0, 500.0, "100 to 107"),
     ("CartPole-v1", "a2c-gae"): Result(500.0, 500.0, 500.0, "100 to 107"),
+    ("CartPole-v1", "maxent"): Result(500.0, 499.9, 500.0, "100 to 107"),
+    ("CartPole-v1", "maxent"): Result(500.0, 499.9, 500.0, "100 to 107"),
     ("CartPole-v1", "ppo"): Result(499.6, 498.9, 500.0, "100 to 107"),
     ("Acrobot-v1", "a2c"): Result(-82.6, -83.8, -81.3, "100 to 107"),
     ("Acrobot-v1", "a2c-gae"): Result(-82.7, -84.4, -81.1, "100 to 107"),
