@@ -83,7 +83,7 @@ def test_what_is_quick_imports_nothing_heavy(argv):
     [
         (["trian"], "there is no command 'trian': did you mean train?"),
         (["evaluate"], "did you mean eval?"),
-        (["xyzzy"], "choose one of train, eval, plot, play"),
+        (["xyzzy"], "choose one of train, eval, record"),
         (["--verson"], "unknown option --verson: did you mean --version?"),
         (["train", "--learning-rat", "0.1"], "unknown option --learning-rat: did you mean --learning-rate?"),
         (["train", "--learning_rate", "0.1"], "did you mean --learning-rate?"),

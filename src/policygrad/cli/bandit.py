@@ -348,7 +348,7 @@ def parser() -> Parser:
     )
     option = made.add_argument
     option("data", metavar="DATA", help="breast_cancer, digits, iris, wine, or a .csv or .parquet file")
-    option("--label", metavar="NAME", help="the column that holds the class (files only)")
+    option("--label", metavar="NAME", help="the column that holds the class (files only; default: none)")
     every = ", ".join(NAMES)
     words = f"of {every} (default: all, compared; squarecb where a file is made)"
     option("--explorer", metavar="NAMES", type=known_names, help=words)
@@ -379,12 +379,18 @@ def parser() -> Parser:
 
     files = made.add_argument_group("files")
     option = files.add_argument
-    words = "write row, action, reward, propensity, probabilities and features of the first shuffle, as .parquet"
+    words = "write the first shuffle's rows, with propensities and features, as .parquet (default: none)"
     option("--log", metavar="FILE", help=words)
-    option("--save", metavar="FILE", help="write the bandit that the first shuffle made, as .safetensors")
-    option("--resume", metavar="FILE", help="go on with a saved bandit, on DATA's rows in their order")
+    option(
+        "--save", metavar="FILE", help="write the bandit that the first shuffle made, as .safetensors (default: none)"
+    )
+    option(
+        "--resume",
+        metavar="FILE",
+        help="go on with a saved bandit, on DATA's rows in their order (default: a fresh one)",
+    )
     words = "DATA is a log with the columns action, reward (or loss) and propensity: learn from it, and estimate"
-    option("--logged", action="store_true", help=f"{words} what the bandit would have earned")
+    option("--logged", action="store_true", help=f"{words} what the bandit would have earned (default: no)")
     option("--json", action="store_true", help="print one JSON object and nothing else (default: tables)")
     return made
 

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 from policygrad import __version__
 from policygrad.cli.parser import Parser, UsageError
-from policygrad.cli.signals import stoppable
+from policygrad.cli.signals import say_why, stoppable
 
 VERBS = {
     "train": ("policygrad.cli.train", "train a policy, or go on with a run"),
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse, after --help or --version
         return int(end.code or 0)
     except KeyboardInterrupt as stop:
-        print(f"\npolicygrad: {stop or 'stopped'}", file=sys.stderr)
+        say_why(f"\npolicygrad: {stop or 'stopped'}")
         return 128 + getattr(stop, "signum", signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit finds a reader

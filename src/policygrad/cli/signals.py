@@ -29,7 +29,7 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
     """Both signals go to ``handler`` inside. Only the main thread may say so; elsewhere nothing changes.
 
     Args:
-        last: the process ends after a signal; another one ends it at once, with nothing more to say.
+        last: the process ends after a signal; another one ends it at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -38,11 +38,31 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
     try:
         yield
     except KeyboardInterrupt:
-        old = dict.fromkeys(SIGNALS, lambda signum, frame: os._exit(128 + signum)) if last else old
+        old = dict.fromkeys(SIGNALS, go) if last else old
         raise
     finally:
         for signum, before in old.items():
             signal.signal(signum, before)
+
+
+said_why = threading.Event()
+"""The last sentence has been printed."""
+
+
+def go(signum: int, frame: Any) -> None:
+    """End a process that was ending anyway, after a sentence."""
+    if not said_why.is_set():
+        leave(signum, "stopped")
+    os._exit(128 + signum)
+
+
+def say_why(words: str) -> None:
+    """Print the last sentence; a signal waits until it is said."""
+    masked = getattr(signal, "pthread_sigmask", lambda how, signals: None)
+    masked(getattr(signal, "SIG_BLOCK", None), SIGNALS)
+    print(words, file=sys.stderr, flush=True)
+    said_why.set()
+    masked(getattr(signal, "SIG_UNBLOCK", None), SIGNALS)
 
 
 @contextmanager
