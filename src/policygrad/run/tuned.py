@@ -125,7 +125,6 @@ RESULTS: dict[tuple[str, str], Result] = {
     ("CartPole-v1", "a2c"): Result(500.0, 500.0, 500.0, "100 to 107"),
     ("CartPole-v1", "a2c-gae"): Result(500.0, 500.0, 500.0, "100 to 107"),
     ("CartPole-v1", "maxent"): Result(500.0, 499.9, 500.0, "100 to 107"),
-    ("CartPole-v1", "maxent"): Result(500.0, 499.9, 500.0, "100 to 107"),
     ("CartPole-v1", "ppo"): Result(499.6, 498.9, 500.0, "100 to 107"),
     ("Acrobot-v1", "a2c"): Result(-82.6, -83.8, -81.3, "100 to 107"),
     ("Acrobot-v1", "a2c-gae"): Result(-82.7, -84.4, -81.1, "100 to 107"),
