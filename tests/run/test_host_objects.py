@@ -286,3 +286,11 @@ def test_no_film_is_no_end(tmp_path, monkeypatch, capsys):
     with pytest.raises(pg.RecipeError, match="cannot be drawn"):
         pg.train("test_host_objects:Walk", "a2c", path=tmp_path / "other", env_kwargs={"shows": False}, **how)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_pure_id_keeps_the_options_of_its_run():
+    """The chain of the run has 3 states, and its only reward after two steps; the default one has 5."""
+    run = pg.train("chain", "a2c", env_kwargs={"n": 3}, total_timesteps=2000, n_envs=4, **TINY)
+    for env in (None, "chain"):
+        assert run.evaluate(env, episodes=4, deterministic=False)[0].lengths.min() == 2
+    assert pg.evaluate(run, "chain", episodes=16, deterministic=False).lengths.min() == 2

@@ -623,11 +623,11 @@ def evaluate(
 
 
 def carried(run: Run, env: Any) -> dict[str, Any]:
-    """The wrappers and options that an id gets from a run on Gymnasium's environments: without them its policy would
-    see another world."""
+    """The wrappers and options that an id gets from a run on Gymnasium's environments, or the run's own pure world:
+    without them its policy would see another one."""
     recipe = run.recipe
     if not isinstance(env, str) or not registry.is_host(run.env):
-        return {}
+        return {"world": run.env} if isinstance(env, str) and env == recipe.env else {}
     told = ", ".join(filter(None, (recipe.wrapper, recipe.env_kwargs)))
     if env != recipe.env and told:
         hosted = registry.is_host(env) or registry.is_own(env)
@@ -646,8 +646,9 @@ def make_for(
         raise RecipeError(f"episodes must be at least 1, and a whole number, not {episodes!r}")
     made = None
     if not registry.is_host(env):
-        own_options = (options or {}).get("env_kwargs", {}) if isinstance(env, str) and registry.is_own(env) else {}
-        made = registry.make(env, **own_options)
+        given = options or {}
+        own_options = given.get("env_kwargs", {}) if isinstance(env, str) and registry.is_own(env) else {}
+        made = given["world"] if "world" in given else registry.make(env, **own_options)
     if made is None or isinstance(made, VectorHost):  # a user's function says so only when it has made one
         if made is not None:
             made.close()
