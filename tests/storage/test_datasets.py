@@ -31,6 +31,23 @@ def test_saved_and_loaded(tmp_path, log_mu):
     np.testing.assert_array_equal(after.returns, [3, 4, 56])
 
 
+def test_fingerprint_tells_every_change_of_an_array(tmp_path):
+    before = example()
+    datasets.save(tmp_path / "d.safetensors", before)
+    known = datasets.fingerprint(before)
+    assert datasets.fingerprint(datasets.load(tmp_path / "d.safetensors")) == known
+    assert datasets.fingerprint(before._replace(about={"env": "Other-v0"})) == known
+    others = [
+        before._replace(reward=before.reward[::-1]),
+        before._replace(action=before.action.astype(np.int32)),
+        before._replace(action=before.action[:, None]),
+        before._replace(log_mu=None),
+        before._replace(obs=before.obs | {"b": before.obs["b"][::-1]}),
+        before._replace(length=np.array([1, 2, 3])),
+    ]
+    assert len({known, *map(datasets.fingerprint, others)}) == 7
+
+
 def test_trajectories_pad_and_cut():
     t = datasets.trajectories(example(), [2, 1], pad_to=4)
     np.testing.assert_array_equal(t.mask.T, [[1, 1, 1, 0], [1, 0, 0, 0]])

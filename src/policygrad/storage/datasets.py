@@ -7,6 +7,7 @@ The rows of all episodes follow one another; row t belongs to the action a_t. Ot
 this file.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,17 @@ def refuse_infinite(name: str, leaf: np.ndarray) -> None:
     if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
         row = int(np.argmax(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)))
         raise DatasetError(f"{name} is not finite in row {row}: mend or leave out that episode")
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of all arrays with their names, types and shapes, in hexadecimal: what a run learned from. ``about`` does
+    not count."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(dataset._replace(about={})._asdict()):
+        values = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype.str} {values.shape};".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def select(dataset: Dataset, episodes: Sequence[int] | np.ndarray) -> Dataset:
