@@ -1,14 +1,20 @@
 """Both directions of the divergence: what each fits, what its estimators cost, and what learning has to do with it."""
 
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from style import BLUE, DASHED, DOTTED, FAINT, GREEN, GREY, RED, canvas, label, save
+from style import BLUE, DASHED, DOTTED, FAINT, GREEN, GREY, IMAGES, RED, canvas, label, save
 
 from policygrad.envs.tabular import TabularMDP, random_mdp
 from policygrad.learn.divergence import estimator_moments, fit, kl, log_probs
 from policygrad.measure.exact import possible_paths
 from policygrad.models import DiagGaussian, Mixture
+from policygrad.storage.checkpoint import write_atomically
 
 ALPHA, SEEDS, SLIPS = 1.0, 20, np.array([0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5])
 jax.config.update("jax_enable_x64", True)
@@ -101,3 +107,8 @@ save(
     "kl",
     f"fits: 400 Adam steps of 256 samples, key 0; moments by quadrature; random_mdp(0–{SEEDS - 1}), α = {ALPHA:g}",
 )
+
+# The same fits, moving
+with TemporaryDirectory() as folder:
+    subprocess.run([sys.executable, "-m", "policygrad", "kl", "--picture", folder], check=True)
+    write_atomically(IMAGES / "kl.gif", (Path(folder) / "kl.gif").read_bytes())
