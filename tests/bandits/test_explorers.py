@@ -94,6 +94,21 @@ def test_inverse_gaps_by_hand():
     np.testing.assert_allclose(found, [[1 / 5, 1 - 1 / 5 - 1 / 7, 1 / 7], [1 / 3] * 3], atol=1e-15)
 
 
+def test_infinite_gamma_is_greedy_and_ties_keep_their_share():
+    scores = jnp.asarray([[0.5, 1.0, 0.0, 0.9], [1.0, 0.0, 1.0, 0.2], [0.0, 0.0, 0.0, 0.0]])
+    found = inverse_gap_weighting(scores, jnp.inf)
+    np.testing.assert_array_equal(found, [[0, 1, 0, 0], [0.75, 0, 0.25, 0], [0.25] * 4])
+    np.testing.assert_allclose(inverse_gap_weighting(scores, 1e15), found, atol=1e-12)
+
+
+@pytest.mark.parametrize(("scale", "exponent"), [(10.0, 300.0), (1e308, 20.0), (0.0, 1e308)])
+def test_gamma_never_overflows(scale, exponent):
+    gamma = explorers.gamma_schedule(jnp.arange(100), scale, exponent)
+    assert np.isfinite(gamma).all() and gamma[0] == 0 and (np.diff(gamma) >= 0).all()
+    p = inverse_gap_weighting(jnp.asarray([0.2, 0.7, 0.7]), gamma[:, None])
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-12)
+
+
 def test_they_sum_to_one_and_the_best_has_at_least_its_share():
     for scores, gamma in random_scores(seed=2):
         k, y = scores.shape[1], jnp.asarray(scores)

@@ -19,12 +19,13 @@ def inverse_gap_weighting(scores: Float[Array, "*B K"], gamma: ArrayLike) -> Flo
 
     Args:
         scores: predicted rewards, in the unit of the reward.
-        gamma: γ ≥ 0 per unit of reward; 0 is uniform, ∞ is greedy. Of several best actions the first is taken.
+        gamma: γ ≥ 0 per unit of reward; 0 is uniform, ∞ is greedy. Of several best actions each has 1/K, and the first
+            the rest as well.
     """
     n_actions = scores.shape[-1]
     best = first_best(scores)
     gap = jnp.max(scores, axis=-1, keepdims=True) - scores
-    others = (1 - best) / (n_actions + gamma * gap)
+    others = (1 - best) / (n_actions + jnp.where(gap > 0, gamma * gap, 0))  # a gap of 0 stays 0 even where γ is ∞
     return others + best * (1 - jnp.sum(others, axis=-1, keepdims=True))
 
 
@@ -51,9 +52,13 @@ def with_uniform(probabilities: Float[Array, "*B K"], share: float | Array) -> F
 def gamma_schedule(rows: ArrayLike, scale: float, exponent: float) -> Float[Array, "..."]:
     """γ = scale · rows^exponent after ``rows`` rows were learned, as Vowpal Wabbit has it: the first choice is uniform.
 
-    Theory wants γ ∝ √(K·rows / regret of the regression), hence the usual exponent ½.
+    Theory wants γ ∝ √(K·rows / regret of the regression), hence the usual exponent ½. What is too large for a float is
+    the largest one: greedy.
     """
-    return scale * jnp.power(jnp.asarray(rows, jnp.zeros(()).dtype), exponent)
+    rows = jnp.asarray(rows, jnp.zeros(()).dtype)
+    largest = float(jnp.finfo(rows.dtype).max)
+    power = jnp.minimum(jnp.power(rows, exponent), largest)
+    return jnp.minimum(min(scale, largest) * power, largest)
 
 
 def sample(probabilities: Float[Array, "*B K"], uniform: Float[Array, "*B"]) -> Array:
