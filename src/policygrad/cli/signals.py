@@ -47,13 +47,14 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
 
 said_why = threading.Event()
 """The last sentence has been printed."""
+stopped_by: list[int] = []
+"""The signal that ended the command, once one has."""
+kept: list[Any] = []
 
 
 def go(signum: int, frame: Any) -> None:
-    """End a process that was ending anyway, after a sentence."""
-    if not said_why.is_set():
-        leave(signum, "stopped")
-    os._exit(128 + signum)
+    """End a process that was ending anyway."""
+    leave(signum, "stopped")
 
 
 def say_why(words: str) -> None:
@@ -77,23 +78,27 @@ def stoppable(*, last: bool = False) -> Iterator[None]:
         raise Stopped(signum)
 
     if last:
-        atexit.register(ignore)  # the first to be registered, and so the last to be called
-    with second_time_at_once(), handling(stop, last=last):
+        atexit.register(gone)  # the first to be registered, and so the last to be called
+    with second_time_at_once(last=last), handling(stop, last=last):
         yield
 
 
-def ignore() -> None:
-    """Python gives up its handlers before it is gone: a signal then would change the exit code."""
+def gone() -> None:
+    """Everything is cleaned up. Python now gives up its handlers, and a signal would change the exit code; and where a
+    signal ended the command, Python would wait for what XLA still computes."""
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
+    if stopped_by:
+        sys.stdout.flush()
+        os._exit(128 + stopped_by[0])
 
 
 @contextmanager
-def second_time_at_once() -> Iterator[None]:
+def second_time_at_once(*, last: bool = False) -> Iterator[None]:
     """Inside, the second signal ends the process, whatever that is doing: compiling, saving, cleaning up.
 
     Handlers in Python wait for the main thread, which may be in XLA for seconds. Python tells a socket at once, and a
-    thread listens there.
+    thread listens there; with ``last`` to the very end, once a first signal has come.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -106,11 +111,18 @@ def second_time_at_once() -> Iterator[None]:
     before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
     try:
         yield
+    except KeyboardInterrupt as stop:
+        if last:
+            stopped_by.append(getattr(stop, "signum", signal.SIGINT))
+        raise
     finally:
-        signal.set_wakeup_fd(before)
-        mouth.close()
-        listener.join()  # it has heard everything that was said
-        ear.close()
+        if stopped_by:
+            kept.extend((ear, mouth))  # the listener goes on to the end
+        else:
+            signal.set_wakeup_fd(before)
+            mouth.close()
+            listener.join()  # it has heard everything that was said
+            ear.close()
 
 
 def listen(ear: socket.socket) -> None:
@@ -123,8 +135,9 @@ def listen(ear: socket.socket) -> None:
 
 
 def leave(signum: int, words: str) -> None:
-    """End this process now, and those that it started; nothing unwinds."""
-    os.write(2, f"\npolicygrad: {words}\n".encode())
+    """End this process now, and those that it started; nothing unwinds. Who has said why says no more."""
+    if not said_why.is_set():
+        os.write(2, f"\npolicygrad: {words}\n".encode())
     if "multiprocessing" in sys.modules:
         for child in sys.modules["multiprocessing"].active_children():
             child.kill()
