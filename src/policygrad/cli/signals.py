@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -89,7 +89,8 @@ def gone() -> None:
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     if stopped_by:
-        sys.stdout.flush()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
         os._exit(128 + stopped_by[0])
 
 
