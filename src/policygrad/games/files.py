@@ -63,7 +63,10 @@ def read_game(path: str | os.PathLike, *, symmetric: bool = False) -> MatrixGame
         raise ValueError(f"{path}: a game is a .csv or a .json file, not {path.suffix or 'a file without an ending'}")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        return readers[path.suffix.lower()](text, symmetric)._replace(name=path.stem)
+        game = readers[path.suffix.lower()](text, symmetric)._replace(name=path.stem)
+        if game.payoffs.shape == (2, 1, 1):
+            raise ValueError("each player has one action, and nothing to choose: give at least one of them two")
+        return game
     except UnicodeDecodeError:
         raise ValueError(f"{path}: this is no UTF-8 text") from None
     except (ValueError, csv.Error) as error:
@@ -82,11 +85,18 @@ def from_csv(text: str, symmetric: bool) -> MatrixGame:
             raise ValueError(f"line {i + 1} has {len(line)} columns and the first {len(lines[0])}: give all the same")
     if set(lines[0]) & set(PAIRS) - {"row", "column"} or {"row", "column"} <= set(lines[0]):
         return from_pairs(lines, symmetric)
-    if all(map(is_number, lines[0])):
-        return matrix_game([[number(cell, i) for cell in line] for i, line in enumerate(lines)], symmetric=symmetric)
     head, *body = lines
+    named = not any(map(is_number, head))  # what has both names and numbers is a matrix with a mistake
+    if not named:
+        return matrix_game([[number(cell, i) for cell in line] for i, line in enumerate(lines)], symmetric=symmetric)
     if not body:
         raise ValueError("there are names and no payoffs: give one line for each action of the row player")
+    for i, line in enumerate(body):
+        if head[0] and is_number(line[0]):
+            raise ValueError(
+                f"line {i + 2} begins with {line[0]!r}, and the first line has names: begin each line with the name of "
+                "its action, or drop the first"
+            )
     payoffs = [[number(cell, i + 1) for cell in line[1:]] for i, line in enumerate(body)]
     return matrix_game(payoffs, symmetric=symmetric, actions=([line[0] for line in body], head[1:]))
 
@@ -129,6 +139,10 @@ def from_json(text: str, symmetric: bool) -> MatrixGame:
         if not isinstance(found.get(name, kind()), kind):
             what = "true or false" if kind is bool else "a list of names"
             raise ValueError(f"{name} must be {what}, not {found[name]!r}")
+    for name in ("row_actions", "column_actions"):
+        for action in found.get(name, []):
+            if not isinstance(action, str):
+                raise ValueError(f"{name} holds {json.dumps(action)}: names are words in quotes")
     actions = (found["row_actions"], found["column_actions"]) if "row_actions" in found else None
     symmetric = symmetric or found.get("symmetric", False)
     return matrix_game(found["row"], found.get("column"), symmetric=symmetric, actions=actions)

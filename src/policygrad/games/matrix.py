@@ -12,6 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+LARGEST = 1e12
+"""Of payoffs. Beyond it sums of them lose what matters, and linear programs take numbers for infinite."""
+
 
 class MatrixGame(NamedTuple):
     """A game for a row player with m actions and a column player with n. Make it with :func:`matrix_game`."""
@@ -79,6 +82,12 @@ def numbers(payoffs: ArrayLike, what: str) -> np.ndarray:
     if not np.isfinite(array).all():
         a, b = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{what} hold {array[a, b]} in row {a + 1}, column {b + 1}: payoffs must be finite numbers")
+    if np.abs(array).max() > LARGEST:
+        a, b = (int(i) for i in np.argwhere(np.abs(array) > LARGEST)[0])
+        raise ValueError(
+            f"{what} hold {array[a, b]:.6g} in row {a + 1}, column {b + 1}, and the largest may be {LARGEST:g}: "
+            "give them in a larger unit"
+        )
     return array
 
 
