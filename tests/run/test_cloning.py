@@ -1,6 +1,7 @@
 """Clones: whole episodes on one side, early stopping, a run's folder, DAgger, and the way on by policy gradient."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 import policygrad as pg
 from policygrad.cli.main import main
+from policygrad.envs.tabular import fork
 from policygrad.models.actor_critic import unroll
 from policygrad.run import cloning
 from policygrad.run.api import begin
-from policygrad.run.demonstrations import as_trajectory, paired, split, without_leakage
+from policygrad.run.demonstrations import as_trajectory, fingerprints, paired, split, without_leakage
 from policygrad.run.policy import PolicyState
 from policygrad.storage.datasets import Dataset, DatasetError, load, save, select
 
@@ -66,8 +68,10 @@ def test_an_episode_on_both_sides_is_refused_or_dropped():
         without_leakage(data, train, held, "refuse")
     kept = without_leakage(data, train, held, "drop")
     assert [side.tolist() for side in kept] == [[0, 1, 2], [3]]
+    repeated = without_leakage(data, np.array([0, 2, 5]), np.array([1, 3, 4]), "drop")
+    assert [side.tolist() for side in repeated] == [[0, 2, 5], [1, 3, 4]], "E over the data counts repetitions"
     assert [side.tolist() for side in without_leakage(data, train, held, "keep")] == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(DatasetError, match="no episode is left"):
+    with pytest.raises(DatasetError, match=r"leaves none to hold out.*--duplicates keep"):
         without_leakage(data, np.array([0, 1]), np.array([4, 5]), "drop")
     twice = np.array([0, 5]), np.array([3])
     assert [side.tolist() for side in without_leakage(data, *twice, "refuse")] == [[0, 5], [3]], (
@@ -213,7 +217,44 @@ def test_stopped_and_resumed_is_never_stopped(asked, tmp_path, at):
         cloning.reopen(tmp_path / "run")
 
 
+def test_a_known_episode_goes_to_the_side_that_has_it():
+    """Of the fork's few episodes, after rounds in which half of the new ones were to be held out."""
+    env = fork(1, 0.9, time_limit=4)
+    ways = np.array([0, 1] * 3)
+    obs = np.stack([np.zeros(6), ways + 1], axis=1).reshape(-1).astype(np.int32)
+    action = np.stack([ways, [0, 0, 0, 0, 0, 1]], axis=1).reshape(-1).astype(np.int32)
+    data = Dataset(obs=obs, action=action, reward=np.ones(12, np.float32), log_mu=None, length=np.full(6, 2),
+                   terminated=np.ones(6, bool), final_obs=np.full(6, 3, np.int32), about={})  # fmt: skip
+
+    class Left:
+        def act(self, obs, *, deterministic, state, episode_start, reward):
+            return np.zeros(len(obs), np.int64), PolicyState(None, None, None) if state is None else state
+
+    def sides(duplicates):
+        work = cloning.begin(data, env, out=None, dagger=2, expert=Left(), episodes=8, beta=0.0, validation=0.5,
+                             duplicates=duplicates, net=NET)  # fmt: skip
+        before = work.train.episodes + work.held.episodes
+        work.add(1)
+        work.add(2)
+        assert work.train.episodes + work.held.episodes == before + 16, "none is lost"
+        shown = lambda part: set(fingerprints(part._replace(action=part.action[1])))  # noqa: E731
+        return shown(work.train), shown(work.held)
+
+    train, held = sides("drop")
+    assert train and held and not train & held
+    train, held = sides("keep")
+    assert train & held
+
+
 # What is wrong
+
+
+def test_other_demonstrations_of_equal_size_are_refused(folder, tmp_path):
+    shutil.copytree(folder / "clone", tmp_path / "clone")
+    data = demonstrations(40)
+    with pytest.raises(ValueError, match=r"is not what .* learned from"):
+        cloning.reopen(tmp_path / "clone", dataset=data._replace(action=1 - data.action))
+    assert cloning.reopen(tmp_path / "clone", dataset=data).fit.finished
 
 
 @pytest.mark.parametrize(
@@ -225,6 +266,7 @@ def test_stopped_and_resumed_is_never_stopped(asked, tmp_path, at):
         ({"about": {}}, {}, "does not say which environment"),
         ({}, {"validation": 1.5}, "validation must be"),
         ({}, {"dagger": 1}, "needs an expert"),
+        ({}, {"dagger": 1, "expert": Expert(), "episodes": 1}, "at least 2 in a round"),
         ({}, {"epoch": 3}, "did you mean 'epochs'"),
         ({}, {"total_timesteps": 3}, "unknown option"),
     ],

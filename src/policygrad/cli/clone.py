@@ -121,7 +121,7 @@ def parser() -> Parser:
     option("--patience", metavar="N", type=int, help="stop after so many passes without a better one (default: 10)")
     rows = "rows of a minibatch; with memory, whole episodes of about so many rows (default: 256)"
     option("--batch-size", metavar="N", type=int, help=rows)
-    twins = "of identical episodes on both sides: refuse, drop all but one, or keep them (default: refuse)"
+    twins = "of identical episodes on both sides: refuse, drop the held-out ones, or keep all (default: refuse)"
     option("--duplicates", choices=["refuse", "drop", "keep"], help=twins)
     option("--episodes-after", metavar="N", type=int, help="episodes that the clone plays at the end (default: 100)")
     option("--no-tensorboard", action="store_true", help="write no TensorBoard files (default: write them)")

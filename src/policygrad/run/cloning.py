@@ -30,6 +30,7 @@ from policygrad.run.dagger import gather
 from policygrad.run.demonstrations import (
     DUPLICATES,
     as_trajectory,
+    at_home,
     env_of,
     paired,
     require_fit,
@@ -42,7 +43,7 @@ from policygrad.run.recipes import CLONE, CLONE_FIELDS, Recipe, RecipeError, cha
 from policygrad.run.record import MetricsWriter, RunDirectory, RunError
 from policygrad.storage import checkpoint, datasets
 from policygrad.storage.checkpoint import write_atomically
-from policygrad.storage.datasets import Dataset, join, select
+from policygrad.storage.datasets import Dataset, fingerprint, join, select
 from policygrad.storage.formats import read_dataset
 
 SAVE_SECONDS = 10.0
@@ -69,7 +70,8 @@ class Cloning:
     batch_size: int = 256
     """Rows of a minibatch; of a policy with memory, whole episodes of about so many rows."""
     duplicates: str = "refuse"
-    """Of identical episodes on both sides: refuse, drop all but one, or keep them."""
+    """Of identical episodes on both sides: refuse, drop the held-out ones, or keep them. An episode of DAgger's that is
+    known goes to the side that has it, unless all are kept."""
     dagger: int = 0
     """Rounds in which the clone plays and the expert says what it would have done. Ross et al. (2011)."""
     expert: str = ""
@@ -85,6 +87,10 @@ class Cloning:
             (not 0 <= self.validation < 1, f"validation must be at least 0 and less than 1, not {self.validation!r}"),
             (not 0 <= self.beta <= 1, f"beta must be in [0, 1], not {self.beta!r}"),
             (self.dagger < 0, f"dagger must be at least 0 rounds, not {self.dagger!r}"),
+            (
+                self.dagger > 0 and self.validation * self.episodes > 0 and self.episodes < 2,
+                "episodes must be at least 2 in a round of dagger, for one is held out; or set validation=0",
+            ),
             (self.dagger > 0 and not self.expert, "dagger needs an expert who says what to do: give expert (a run)"),
             (not self.dagger and bool(self.expert), "expert does nothing without dagger: give a number of rounds"),
             (
@@ -176,7 +182,7 @@ def begin(
         fit.directory = RunDirectory.create(env_name, recipe.algo, out)
     if fit.directory is not None:
         fit.directory.write_recipe(recipe.to_dict())
-        noted = asdict(cloning) | {"rows": data.rows}
+        noted = asdict(cloning) | {"rows": data.rows, "fingerprint": fingerprint(data)}
         write_atomically(fit.directory.path / NOTES, (json.dumps(noted, indent=2) + "\n").encode())
     return work
 
@@ -208,14 +214,15 @@ def reopen(path: str | os.PathLike, *, dataset: Dataset | None = None, env: Any 
     if not notes.exists():
         raise RunError(f"{path} is no clone: go on with policygrad train --resume {path}")
     noted = json.loads(notes.read_text())
-    rows = noted.pop("rows")
+    rows, known = noted.pop("rows"), noted.pop("fingerprint", None)
     cloning = Cloning(**noted | {"ignore_columns": tuple(noted["ignore_columns"])})
     if dataset is None and not cloning.dataset:
         raise RunError(f"{path} learned from a dataset in memory, which no file holds: pass it in Python, as dataset=")
     data = read_dataset(cloning.dataset, ignore_columns=cloning.ignore_columns) if dataset is None else dataset
-    if data.rows != rows:
+    if fingerprint(data) != known:
         raise RunError(
-            f"{cloning.dataset} had {rows:,} rows and now has {data.rows:,}: a clone keeps its demonstrations"
+            f"{cloning.dataset or 'the dataset'} is not what {path} learned from ({rows:,} rows then, {data.rows:,} "
+            "now): a clone keeps its demonstrations, so bring those back, or begin a new clone"
         )
     recipe = stored_recipe(directory)
     program = program_of(recipe, stored_env(recipe, env), None)
@@ -364,6 +371,8 @@ class Work:
             if file is not None:
                 datasets.save(file, new)
         train, held = split(new, self.cloning.validation, recipe.seed + i)
+        if self.held is not None and self.cloning.duplicates != "keep":
+            train, held = at_home(new, train, held, self.train, self.held)
         self.train = join([self.train, select(new, train)])
         self.held = None if self.held is None else join([self.held, select(new, held)])
 

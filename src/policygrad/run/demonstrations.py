@@ -94,10 +94,12 @@ def split(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarray, np.nda
 def without_leakage(
     dataset: Dataset, train: np.ndarray, held: np.ndarray, duplicates: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides such that no episode of the held-out one is learned from.
+    """Both sides such that no episode of the held-out one is learned from: ``drop`` leaves the held-out twins out. The
+    training part stays as it is, repetitions too, for E_{τ^gt} counts them.
 
     Raises:
-        DatasetError: an episode of one side is found on the other, and ``duplicates`` is ``refuse``.
+        DatasetError: an episode of one side is found on the other, and ``duplicates`` is ``refuse``; or ``drop`` leaves
+            nothing to hold out.
     """
     if duplicates == "keep":
         return train, held
@@ -111,25 +113,36 @@ def without_leakage(
             "likelihood would say nothing: set duplicates=drop (--duplicates drop), or keep where a small world "
             "repeats itself"
         )
-    if duplicates == "refuse":
-        return train, held
-    first: dict[bytes, int] = {}
+    if twins and len(twins) == len(held):
+        raise DatasetError(
+            "every held-out episode is learned from as well, so dropping those leaves none to hold out: set "
+            "duplicates=keep (--duplicates keep) where a small world repeats itself, or validation=0"
+        )
+    return train, np.array([i for i in held if digests[i] not in known], int)
+
+
+def at_home(
+    new: Dataset, train: np.ndarray, held: np.ndarray, known: Dataset, known_held: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """``(training, held out)`` of new episodes: as they were divided, but a twin of a known episode goes to the side
+    that has it. Actions are pairs here, and twins are alike in what was seen and shown."""
+    digests, first, second = (fingerprints(part._replace(action=part.action[1])) for part in (new, known, known_held))
+    home = dict.fromkeys(second, False) | dict.fromkeys(first, True)
     for i in (*train, *held):
-        first.setdefault(digests[i], int(i))
-    train, given = (np.array([i for i in side if first[digests[i]] == i], int) for side in (train, held))
-    if len(held) and not len(given):
-        raise DatasetError("without duplicates no episode is left to hold out: record other ones, or set validation=0")
-    return train, given
+        home.setdefault(digests[i], i in train)
+    learned = np.array([home[digest] for digest in digests])
+    return np.flatnonzero(learned), np.flatnonzero(~learned)
 
 
 def fingerprints(dataset: Dataset) -> list[bytes]:
-    """One of each episode's observations and actions."""
-    leaves = [np.ascontiguousarray(x) for x in jax.tree.leaves((dataset.obs, dataset.action))]
+    """One of each episode's observations and actions, whatever their precision."""
+    plain = lambda x: np.asarray(x, np.float32 if np.asarray(x).dtype.kind == "f" else np.int64)  # noqa: E731
+    leaves = jax.tree.leaves((dataset.obs, dataset.action))
 
     def one(first: int, n: int) -> bytes:
         digest = hashlib.sha256()
         for leaf in leaves:
-            digest.update(leaf[first : first + n].tobytes())
+            digest.update(plain(leaf[first : first + n]).tobytes())
         return digest.digest()
 
     return [one(first, n) for first, n in zip(dataset.first, dataset.length)]
