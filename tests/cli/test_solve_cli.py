@@ -37,7 +37,7 @@ def file(tmp_path):
 def test_the_table_of_a_known_world(cli):
     code, out, err = cli("solve", "cliff", "--gamma", "1")
     assert code == 0 and err == ""
-    assert "cliff: 48 states, 4 actions; value-iteration, γ = 1" in out
+    assert "cliff: 48 states, 4 actions; policy-iteration, γ = 1" in out
     assert "value of the start: -13" in out and "try: --out FILE.csv" in out
     row = next(line.split() for line in out.splitlines() if line.split()[:1] == ["36"])
     assert row[1:3] == ["-13.0000", "-13.0000"] and row[6:] == ["1.0000", "0.0000", "0.0000", "0.0000"]
@@ -53,6 +53,50 @@ def test_a_world_from_a_file(cli, file, tmp_path, method):
             report = json.loads(cli("solve", path, "--gamma", str(gamma), "--method", method, "--json")[1])
             assert report["start_value"] == pytest.approx(best)
         assert report["q"][0] == pytest.approx([1 + 0.5 * best, best])
+
+
+def test_the_default_solves_what_value_iteration_cannot(cli, file):
+    """Paid 1 a step until the end, which comes once in 10⁵ steps: 10⁵ in all. And endless work near γ = 1."""
+    slow = file(transition=[[[1 - 1e-5, 1e-5]], [[0, 1]]], reward_value=[[[1, 1]], [[0, 0]]], initial=[1, 0])
+    report = json.loads(cli("solve", slow, "--gamma", "1", "--json")[1])
+    assert report["method"] == "policy-iteration" and report["start_value"] == pytest.approx(1e5)
+    code, _, err = cli("solve", slow, "--gamma", "0.9999999", "--method", "value-iteration")
+    assert code == 2 and "gamma = 0.9999999: take policy iteration" in err
+    assert cli("solve", "apprentice", "--gamma", "0.9999")[0] == 0
+
+
+def test_the_default_where_some_policy_never_ends(cli, file):
+    """To stay costs nothing, to leave costs 1: policy iteration cannot begin, and the best is 0."""
+    path = file(transition=[[[1, 0], [1, 0]], [[0, 1], [0, 1]]], reward_value=[[[0, 0], [-1, 0]], [[0, 0], [0, 0]]])
+    report = json.loads(cli("solve", path, "--gamma", "1", "--json")[1])
+    assert report["method"] == "value-iteration" and report["start_value"] == 0
+    code, _, err = cli("solve", path, "--gamma", "1", "--method", "policy-iteration")
+    assert code == 2 and "may never end" in err
+
+
+def test_options_of_the_world(cli, file):
+    assert cli("solve", "chain", "--env-kwargs", "n=12")[1].startswith("chain: 12 states")
+    best = [
+        json.loads(cli("solve", "RockPaperScissors-v0", "--gamma", "1", "--env-kwargs", f"opponent={who}", "--json")[1])
+        for who in ("copycat", "uniform")
+    ]
+    assert best[0]["start_value"] > 8 and best[1]["start_value"] == pytest.approx(0)
+    for name, options, words in (
+        ("chain", "m=3", "m"),
+        (file(), "n=3", "has all its numbers"),
+        ("chain", "n", "name="),
+    ):
+        code, out, err = cli("solve", name, "--env-kwargs", options)
+        assert code == 2 and out == "" and err.count("\n") == 1 and words in err
+
+
+def test_a_temperature_whose_inverse_overflows_is_none(cli):
+    soft, hard = (
+        json.loads(cli("solve", "fork", "--temperature", alpha, "--gamma", "0.9", "--json")[1])
+        for alpha in ("1e-320", "0")
+    )
+    np.testing.assert_allclose(soft["value"], hard["value"], atol=1e-12)
+    np.testing.assert_allclose(np.sum(soft["policy"], axis=-1), 1)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])
@@ -122,6 +166,7 @@ def test_bad_worlds_are_one_sentence(cli, file, changes, words):
         (["chain", "--method", "td0", "--temperature", "1"], "--temperature is for"),
         (["chain", "--step-size", "0"], "--step-size above 0"),
         (["chain", "--episodes", "0"], "positive"),
+        (["chain", "--method", "td0", "--seed", "-1"], "--seed is -1"),
     ],
 )
 def test_mistakes_are_one_sentence(cli, tmp_path, monkeypatch, argv, words):

@@ -31,13 +31,13 @@ KINDS = (".json", ".csv", ".parquet")
 
 def main(argv: list[str]) -> int:
     args = parser().parse(argv)
-    method = args.method or ("value-iteration" if args.policy is None else "policy-evaluation")
+    method = args.method or ("policy-evaluation" if args.policy is not None else None)
     require_sensible(args, method)
     with importing():
         import numpy as np
 
         from policygrad.measure import dynamic
-    mdp = world(args.env)
+    mdp = world(args.env, args.env_kwargs)
     policy: Any = None if args.policy is None else read_policy(args.policy, mdp.n_states, mdp.n_actions)
     horizon = len(policy) if args.horizon is None and policy is not None and policy.ndim == 3 else args.horizon
     if horizon is not None:
@@ -50,12 +50,25 @@ def main(argv: list[str]) -> int:
         value = dynamic.soft_policy_evaluation(mdp, policy, args.gamma, args.temperature)
         q = dynamic.backup(dynamic.model_of(mdp), value if mdp.horizon is None else value[1:], args.gamma)
         found = dynamic.Solution(value, q, np.broadcast_to(policy, q.shape))
-    elif method == "policy-iteration":
-        found = dynamic.policy_iteration(mdp, args.gamma)
     else:
-        found = dynamic.soft_value_iteration(mdp, args.gamma, args.temperature)
+        found, method = best(mdp, method, args)
     show(found, mdp, method, args)
     return 0
+
+
+def best(mdp: Any, method: str | None, args: argparse.Namespace) -> tuple[Any, str]:
+    """The solution, and how it was found. Unless the user says how: policy iteration, which is exact in few steps;
+    value iteration with a horizon or a temperature, and where γ = 1 and some policy never ends."""
+    from policygrad.measure import dynamic
+
+    hard = mdp.horizon is None and args.temperature == 0
+    if method == "policy-iteration" or (method is None and hard):
+        try:
+            return dynamic.policy_iteration(mdp, args.gamma), "policy-iteration"
+        except ValueError:
+            if method is not None or args.gamma != 1:
+                raise
+    return dynamic.soft_value_iteration(mdp, args.gamma, args.temperature), "value-iteration"
 
 
 def parser() -> Parser:
@@ -70,8 +83,10 @@ def parser() -> Parser:
     )
     option = made.add_argument
     option("env", metavar="ENV|FILE", help=f"a small world, such as {SUCH_AS} (`policygrad list envs`), or a file")
-    default = "(default: value-iteration; with --policy: policy-evaluation)"
+    default = "(default: policy-iteration; with a horizon or α: value-iteration; with --policy: policy-evaluation)"
     option("--method", choices=METHODS, metavar="NAME", help=f"one of those below {default}")
+    words = "options of the world, such as n=12 or opponent=copycat, or JSON (default: none)"
+    option("--env-kwargs", metavar="OPTIONS", default="", help=words)
     option("--gamma", type=float, default=0.99, metavar="X", help="discount γ (default: 0.99)")
     option(
         "--horizon", type=int, metavar="T", help="the problem ends after T steps (default: the world's own, or none)"
@@ -90,16 +105,18 @@ def parser() -> Parser:
     return made
 
 
-def require_sensible(args: argparse.Namespace, method: str) -> None:
+def require_sensible(args: argparse.Namespace, method: str | None) -> None:
     """What can be refused before anything is computed."""
     if args.out is not None and Path(args.out).suffix not in KINDS:
         raise UsageError(f"--out {args.out}: the name must end in {', '.join(KINDS)}")
     if args.policy is not None and method in ("value-iteration", "policy-iteration"):
         raise UsageError(f"--policy is what policy-evaluation and TD evaluate; {method} finds its own: leave it out")
-    if args.temperature and method not in ("value-iteration", "policy-evaluation"):
+    if args.temperature and method not in (None, "value-iteration", "policy-evaluation"):
         raise UsageError("--temperature is for value-iteration and policy-evaluation")
     if args.horizon is not None and method in (*LEARNED, "policy-iteration"):
         raise UsageError(f"with a horizon V depends on the time, and {method} has one V: take value-iteration")
+    if args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}; give a number that is 0 or more")
     if args.episodes < 1 or args.n_steps < 1:
         raise UsageError("--episodes and --n-steps are positive numbers")
     if not 0 <= args.lam <= 1 or not 0 < args.step_size <= 1:
@@ -109,17 +126,21 @@ def require_sensible(args: argparse.Namespace, method: str) -> None:
 # What is solved
 
 
-def world(name: str) -> Any:
+def world(name: str, env_kwargs: str = "") -> Any:
     """The TabularMDP of an id, of a user's file.py:Class, or of a file of arrays."""
     from policygrad.envs.tabular import TabularMDP
+    from policygrad.run.recipes import read_options
 
+    options = read_options(env_kwargs)
     if Path(name).suffix in (".json", ".npz"):
+        if options:
+            raise UsageError(f"--env-kwargs is for worlds that are made by their name: {name} has all its numbers")
         return read_mdp(Path(name))
     if name not in registry.WORLDS and not registry.is_own(name):
         near = get_close_matches(name, registry.WORLDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"give {SUCH_AS}, or a .json or .npz file"
         raise UsageError(f"{name} is no tabular world: {hint}")
-    mdp = registry.make(name)
+    mdp = registry.make(name, **options)
     if not isinstance(mdp, TabularMDP):
         raise UsageError(f"{name} is no tabular world: only what is given by its arrays can be solved exactly")
     return mdp
@@ -201,9 +222,9 @@ def read_policy(path: str, n_states: int, n_actions: int) -> Any:
 def show(found: Any, mdp: Any, method: str, args: argparse.Namespace) -> None:
     """The table, the value of the start, and the file."""
     start = float(mdp.initial @ (found.value if found.value.ndim == 1 else found.value[0]))
-    report = {"env": args.env, "method": method, "gamma": args.gamma, "temperature": args.temperature,
-              "horizon": mdp.horizon, "start_value": start, "value": found.value.tolist(), "q": found.q.tolist(),
-              "policy": found.policy.tolist()}  # fmt: skip
+    report = {"env": args.env, "env_kwargs": args.env_kwargs, "method": method, "gamma": args.gamma,
+              "temperature": args.temperature, "horizon": mdp.horizon, "start_value": start,
+              "value": found.value.tolist(), "q": found.q.tolist(), "policy": found.policy.tolist()}  # fmt: skip
     columns = as_columns(found, mdp)
     if args.out is not None:
         write(Path(args.out), report, columns)

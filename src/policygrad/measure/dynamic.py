@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp, xlogy
+from scipy.special import softmax, xlogy
 
 from policygrad.envs.tabular import TabularMDP, cdf
 
@@ -132,11 +132,12 @@ def soft_value_iteration(
         gamma: γ in [0, 1].
         alpha: α ≥ 0, the price of a nat of entropy, in units of reward.
         horizon: T; by default the MDP's own. The solution is then exact, and has a time axis.
-        tolerance: without a horizon, no entry of V is wrong by more than this, relative to the largest; or by what
-            rounding allows.
+        tolerance: without a horizon and with γ < 1, no entry of V is wrong by more than this, relative to the largest;
+            or by what rounding allows. With γ = 1 there is no such bound: the last step was below it, no more.
 
     Raises:
-        ValueError: it does not converge, as with γ = 1 where never to end is worth more than any number.
+        ValueError: it does not converge: with γ close to 1 in so few iterations, or with γ = 1 at all, as where never
+            to end is worth more than any number.
     """
     require(gamma=gamma, alpha=alpha)
     model, horizon = model_of(mdp), horizon_of(mdp, horizon)
@@ -154,7 +155,13 @@ def soft_value_iteration(
         if np.max(np.abs(value - before)) <= small * max(1.0, float(np.max(np.abs(value)))):
             q = backup(model, value, gamma)
             return Solution(value, q, greedy(q, alpha))
-    raise ValueError(f"no convergence in {max_iterations} iterations: give gamma < 1, a horizon, or a larger tolerance")
+    failed = f"value iteration did not converge in {max_iterations:,} iterations"
+    if gamma == 1:
+        raise ValueError(
+            f"{failed} with gamma = 1: episodes may last too long, or for ever; give gamma < 1 or a horizon"
+        )
+    other = "policy iteration, which needs few, " if alpha == 0 else ""
+    raise ValueError(f"{failed}, each of which comes nearer only by gamma = {gamma}: take {other}or a smaller gamma")
 
 
 def policy_iteration(mdp: TabularMDP, gamma: float, *, max_iterations: int = 1000) -> Solution:
@@ -180,13 +187,20 @@ def policy_iteration(mdp: TabularMDP, gamma: float, *, max_iterations: int = 100
 
 def best(q: Float[np.ndarray, "... A"], alpha: float) -> Float[np.ndarray, "..."]:
     """α log Σ_a exp(Q/α); its limit max_a Q at α = 0."""
-    return np.max(q, axis=-1) if alpha == 0 else alpha * logsumexp(q / alpha, axis=-1)
+    most = np.max(q, axis=-1)
+    return most if alpha == 0 else most + alpha * np.log(np.sum(np.exp(below_best(q, alpha)), axis=-1))
+
+
+def below_best(q: Float[np.ndarray, "... A"], alpha: float) -> Float[np.ndarray, "... A"]:
+    """(Q − max_a Q)/α: 0 for the best, and −∞ where that overflows."""
+    with np.errstate(over="ignore"):
+        return (q - np.max(q, axis=-1, keepdims=True)) / alpha
 
 
 def greedy(q: Float[np.ndarray, "... A"], alpha: float) -> Float[np.ndarray, "... A"]:
     """exp((Q − V)/α); at α = 0 the best action, split evenly where several are best up to rounding."""
     if alpha > 0:
-        return np.exp((q - best(q, alpha)[..., None]) / alpha)
+        return softmax(below_best(q, alpha), axis=-1)
     chosen = q >= np.max(q, axis=-1, keepdims=True) - rounding(q)
     return chosen / np.sum(chosen, axis=-1, keepdims=True)
 
