@@ -79,11 +79,11 @@ class Study(NamedTuple):
     """One row per dataset."""
 
     share: np.ndarray
-    """ESS/N for the policy that begins."""
+    """Overlap, ESS/N · min(1, mean weight), for the policy that begins."""
     gain: np.ndarray
     """J after learning from it, minus J before; exact."""
     sizes: np.ndarray
-    """ESS, in episodes."""
+    """The same, in episodes."""
     covered: dict[str, np.ndarray]
     """Whether each estimator's 95 % interval holds the true J of the policy that begins."""
 
@@ -136,7 +136,7 @@ def together(parts: list[Study]) -> Study:
 
 def coverage(axes: Any, all_of_it: Study) -> None:
     edges = np.array([1, 2, 4, 8, 15, 30, 45, 64.01])
-    bins = np.digitize(all_of_it.sizes, edges) - 1
+    bins = np.digitize(np.maximum(all_of_it.sizes, 1), edges) - 1
     centres = np.sqrt(edges[:-1] * np.minimum(edges[1:], 64))
     print("datasets per bin of ESS", [f"{a:g}-{b:g}: {n}" for a, b, n in zip(edges, edges[1:], np.bincount(bins))])
     for name, (color, dashes) in LINES.items():
@@ -154,7 +154,7 @@ def coverage(axes: Any, all_of_it: Study) -> None:
     axes.minorticks_off()
     axes.set_ylim(0, 103)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left", ncols=2)
-    label(axes, "Does a 95 % interval hold the truth?", f"effective sample size, of {N} episodes", "coverage in %")
+    label(axes, "Does a 95 % interval hold the truth?", f"effective episodes, of {N}", "coverage in %")
 
 
 def refusals(axes: Any, kinds: dict[str, tuple[Study, str, Any]]) -> None:
@@ -177,7 +177,7 @@ def refusals(axes: Any, kinds: dict[str, tuple[Study, str, Any]]) -> None:
     axes.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1], ["2", "5", "10", "20", "50", "100"])
     axes.minorticks_off()
     axes.set_ylim(0, 103)
-    label(axes, "Does learning improve the policy?", "overlap at the start, ESS/N in %", "datasets that do, in %")
+    label(axes, "Does learning improve the policy?", "overlap at the start, in %", "datasets that do, in %")
 
 
 def main(copies: int = 30) -> None:

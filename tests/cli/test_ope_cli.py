@@ -26,7 +26,8 @@ def made(tmp_path_factory):
 def test_a_table_and_what_is_next(made, capsys):
     assert main(["ope", f"{made / 'run'}", "--data", f"{made / 'data.safetensors'}"]) == 0
     out = capsys.readouterr().out
-    assert "100 episodes, worth 100.0 of this policy's own (100.0%)" in out and "next: policygrad eval" in out
+    assert "100 episodes, worth 100.0 of this policy's own (100.0%); the mean weight is 1 (1 is expected)" in out
+    assert "88 to 93 % were found to hold the truth" in out and "next: policygrad eval" in out
     assert all(f"\n{name} " in out for name in ("is", "wis", "pdis", "wpdis", "dr", "wdr"))
 
 
@@ -44,6 +45,8 @@ def test_json_holds_what_the_table_says(made, capsys):
         (["--data", "{data}", "--estimators", "iss"], "did you mean 'is'"),
         (["--data", "{data}", "--gama", "1"], "did you mean --gamma"),
         (["--data", "{data}", "--gamma", "1.5"], "gamma must be between 0 and 1"),
+        (["--data", "{data}", "--estimators", ","], "--estimators names none: give some of is, wis"),
+        (["--data", "{data}", "--seed", "-1"], "--seed is -1; give 0 or more"),
         (["--data", "{unlogged}"], "no log_mu"),
         (["--data", "nowhere.safetensors"], "there is no dataset nowhere.safetensors"),
         ([], "--data is missing"),

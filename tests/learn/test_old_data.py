@@ -42,9 +42,33 @@ def test_decision_and_vtrace_differ_by_the_past():
     assert float(overlap(log_rho, mask, "vtrace")) == pytest.approx((share(1, 4) + 2) / 4)
 
 
-def test_hopeless_data_are_one_episode():
+CORRECTIONS = ("none", "trajectory", "self_normalized", "truncated", "decision", "vtrace")
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("tiny", [0.0, -1e-3, -4.0, -500.0])
+def test_what_the_data_never_do_does_not_overlap(correction, tiny):
+    """Weights that are all alike have ESS = N, whatever they are; only their mean tells π = μ (exactly one) from data
+    of what π hardly ever does."""
+    log_rho = jnp.full((1, 4), tiny)
+    expected = 1.0 if tiny == 0 else pytest.approx(np.exp(tiny), rel=1e-5)
+    assert float(overlap(log_rho, jnp.ones((1, 4), bool), correction)) == expected
+
+
+def test_an_ended_episode_still_counts_in_the_mean_of_decision():
+    """π ends at once, which half of the episodes did: at the second time E_μ[ρ] is one only with those. Of ρ_2 alone,
+    which is one, there is no more to say: V-trace counts the running."""
+    log_rho = jnp.log(jnp.array([[2.0, 2.0, 0.01, 0.01], [1.0, 1.0, 1.0, 1.0]]))
+    mask = jnp.array([[True] * 4, [False, False, True, True]])
+    first = share(2, 2, 0.01, 0.01)
+    assert float(overlap(log_rho, mask, "decision")) == pytest.approx((first + 2) / 6)
+    assert float(overlap(log_rho, mask, "vtrace")) == pytest.approx((first + 2) / 6)
+    assert float(overlap(log_rho - jnp.log(2.0), mask, "vtrace")) == pytest.approx((first * 1.005 / 2 + 1) / 6)
+
+
+def test_hopeless_data_are_one_episode_of_little_weight():
     log_rho = jnp.array([[0.0, -500.0, -900.0]])
-    assert float(overlap(log_rho, jnp.ones((1, 3), bool), "trajectory")) == pytest.approx(1 / 3)
+    assert float(overlap(log_rho, jnp.ones((1, 3), bool), "trajectory")) == pytest.approx(1 / 3 / 3)
 
 
 def test_episodes_are_drawn_whole_and_none_twice():

@@ -79,9 +79,17 @@ def test_huge_weights_do_not_overflow_a_ratio():
 def test_overlap_in_closed_form():
     mask = np.ones((2, 4), bool)
     log_rho = np.zeros((2, 4))
-    assert overlap(logged(log_rho, log_rho, mask)) == pytest.approx((4, 0.25))
+    assert overlap(logged(log_rho, log_rho, mask)) == pytest.approx((4, 0.25, 1))
     log_rho = np.log([[1.0, 1, 1, 3], [1, 1, 1, 1]])
-    assert overlap(logged(log_rho, log_rho, mask)) == pytest.approx((36 / 12, 0.5))
+    assert overlap(logged(log_rho, log_rho, mask)) == pytest.approx((36 / 12, 0.5, 1.5))
+    assert overlap(logged(log_rho, log_rho - np.log([[3.0], [1]]), mask)) == pytest.approx((36 / 12 / 2, 0.5, 0.5))
+
+
+def test_equally_tiny_weights_are_no_overlap():
+    """π does with probability 1e-10 what μ always did: no such episode says anything about π."""
+    log_rho, mask = np.full((1, 50), np.log(1e-10)), np.ones((1, 50), bool)
+    found = overlap(logged(np.ones((1, 50)), log_rho, mask))
+    assert found == pytest.approx((50e-10, 1 / 50, 1e-10), rel=1e-9)
 
 
 def test_after_its_end_an_episode_keeps_its_weight():
@@ -100,8 +108,17 @@ def test_a_guess_has_not_seen_its_own_episode():
     other = reward.copy()
     other[:, 2] += 100
     after, _ = cross_fitted(state, action, other, mask, probs, 1.0)
-    np.testing.assert_array_equal(after[:, 2], before[:, 2])
-    assert (after[:, 1::2] != before[:, 1::2]).any()
+    changed = (after != before).any(axis=0)
+    assert not changed[2] and changed.sum() == 3
+
+
+def test_the_order_of_a_log_does_not_decide_what_is_fitted():
+    """Two actions in turn, each paid 4: halves of even and odd episodes would each know one action, and say 2."""
+    n = 200
+    state, action = np.zeros((1, n), int), np.arange(n)[None] % 2
+    reward, mask = np.full((1, n), 4.0), np.ones((1, n), bool)
+    q, value = cross_fitted(state, action, reward, mask, np.full((1, 1, 2), 0.5), 1.0)
+    np.testing.assert_allclose([q, value], 4, rtol=1e-12)
 
 
 def test_an_end_is_worth_nothing_more():

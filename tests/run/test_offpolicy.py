@@ -40,12 +40,17 @@ def fresh(name, options=None, seed=0):
     return Policy(model, env.observation_space, env.action_space, remembers=options.get("policy") == "gru")
 
 
-@pytest.fixture(scope="module")
-def data():
-    """200 episodes of one step each, by a policy that is nearly uniform."""
+def untrained():
+    """A policy that is nearly uniform."""
     env = pg.make(PROBE)
     model = make_model(env.observation_space, env.action_space, key=jax.random.key(3), net=(8,))
-    return record(Policy(model, env.observation_space, env.action_space), PROBE, episodes=200)
+    return Policy(model, env.observation_space, env.action_space)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """200 episodes of one step each, by such a policy."""
+    return record(untrained(), PROBE, episodes=200)
 
 
 @pytest.mark.parametrize("kind", [*MODELS, pytest.param("mlp", marks=pytest.mark.slow)])
@@ -135,6 +140,7 @@ WRONG = [
     ),
     (lambda d: d._replace(obs=np.zeros((200, 3))), {}, r"observations have shape \(3,\)"),
     (lambda d: d._replace(action=d.action + 1), {}, "the action 2"),
+    (lambda d: one_sided(d), {}, r"effective sample size is 3\.\d+% of"),
     (lambda d: datasets.select(d, range(5)), {}, "the dataset has 5: lower n_envs"),
     (lambda d: d, {"workers": 2}, "plays nothing: set workers=0"),
     (lambda d: d._replace(log_mu=None), {"behaviour": "nowhere"}, "nowhere"),
@@ -177,3 +183,37 @@ def test_judging_a_policy(data):
             ope(fresh(PROBE), data, **options)
     few = ope(fresh(PROBE), datasets.select(data, range(4)))
     assert not few.enough and "no interval above is to be believed" in str(few)
+
+
+@pytest.mark.parametrize(
+    ("log_mu", "words"),
+    [
+        (-800.0, ["the weights overflow, and their mean should be 1"]),
+        (-400.0, ["the weights have the mean", "e+173"]),
+        (-12.0, ["the weights have the mean", "log_mu is not what the actions were drawn with"]),
+    ],
+)
+def test_weights_that_cannot_be_are_told(data, log_mu, words, recwarn):
+    found = str(ope(fresh(PROBE), data._replace(log_mu=np.full_like(data.log_mu, log_mu))))
+    assert all(word in found for word in words) and not recwarn.list
+
+
+def one_sided(data, episodes=40):
+    """Episodes of five steps whose own policy hardly did anything else: a uniform one weighs each by about 1/32."""
+    ends = {name: getattr(data, name)[:episodes] for name in ("terminated", "final_obs")}
+    return data._replace(log_mu=np.full_like(data.log_mu, -1e-3), length=np.full(episodes, 5), **ends)
+
+
+def test_data_of_what_the_policy_hardly_does_do_not_count(data):
+    """Weights that are all alike have ESS = N; their mean tells."""
+    found = ope(untrained(), one_sided(data), estimators=["wis"])
+    assert found.mean_weight == pytest.approx(2**-5, rel=0.3) and not found.enough
+    assert found.effective_sample_size == pytest.approx(40 * found.mean_weight, rel=0.3)
+    assert "the data show about 0.031 of what this policy does" in str(found)
+    one = ope(untrained(), datasets.select(one_sided(data), [0]), estimators=["wis"])
+    assert str(one).startswith("1 episode, worth")
+
+
+def test_an_interval_without_width_is_told(data):
+    found = ope(untrained(), data._replace(reward=np.ones_like(data.reward)), estimators=["is", "wis"])
+    assert "note: the interval of is, wis has no width: all episodes say the same" in str(found)

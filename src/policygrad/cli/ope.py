@@ -16,6 +16,10 @@ def main(argv: list[str]) -> int:
         raise UsageError(
             "--data is missing: give a dataset of another policy (policygrad record RUN --out FILE makes one)"
         )
+    if args.estimators == ():
+        raise UsageError(f"--estimators names none: give some of {NAMES}")
+    if args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}; give 0 or more")
     with importing():
         from policygrad.run import api
         from policygrad.run.ope import ope

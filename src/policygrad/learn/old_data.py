@@ -36,18 +36,28 @@ def seen_by(
 
 
 def overlap(log_rho: Float[Array, "T B"], mask: Bool[Array, "T B"], correction: str) -> Float[Array, ""]:
-    """ESS/N in (0, 1]: the share of the data that is left once the weights are counted, ESS = (Σw)² / Σw². Kong (1992).
+    """ESS/N · min(1, w̄) in [0, 1]: the share of the data that is left once the weights are counted, with
+    ESS = (Σw)² / Σw², Kong (1992), and their mean w̄.
+
+    ESS compares the weights with each other: where all are equally tiny it sees nothing. But E_μ[w] is the probability
+    that π does what μ may do, one where the data cover π, and w̄ falls short of it by what they miss.
 
     The weights are those that the correction is made of: ρ_τ of each episode; of ``decision`` ρ_{1:t}, and of
-    ``vtrace`` ρ_t, both at each time among the episodes that are still running, in the mean over rows.
+    ``vtrace`` ρ_t, both at each time among the episodes that are still running, in the mean over rows. (In the mean w̄
+    of ``decision`` those that have ended keep their ρ_{1:T}: so its expectation is one.)
     """
-    if correction in ("decision", "vtrace"):
-        log_weight = jnp.cumsum(log_rho, axis=0) if correction == "decision" else log_rho
-        log_weight = jnp.where(mask, log_weight, -jnp.inf)
-        return jnp.sum(jnp.where(mask.any(axis=1), effective(log_weight), 0)) / jnp.sum(mask)
-    return effective(jnp.sum(jnp.where(mask, log_rho, 0), axis=0)) / mask.shape[1]
+    log_rho = jnp.where(mask, log_rho, 0)
+    if correction not in ("decision", "vtrace"):
+        log_weight = jnp.sum(log_rho, axis=0)
+        return effective(log_weight) / len(log_weight) * jnp.minimum(1, jnp.mean(jnp.exp(log_weight)))
+    decision = correction == "decision"
+    log_weight = jnp.cumsum(log_rho, axis=0) if decision else log_rho
+    mean = jnp.mean(jnp.exp(log_weight), axis=1, where=mask | decision)
+    left = effective(jnp.where(mask, log_weight, -jnp.inf)) * jnp.minimum(1, mean)
+    return jnp.sum(jnp.where(mask.any(axis=1), left, 0)) / jnp.sum(mask)
 
 
 def effective(log_weight: Float[Array, "... B"]) -> Float[Array, "..."]:
     """(Σ_i w_i)² / Σ_i w_i²."""
-    return jnp.exp(2 * jax.nn.logsumexp(log_weight, axis=-1) - jax.nn.logsumexp(2 * log_weight, axis=-1))
+    weight = jnp.exp(log_weight - jnp.max(log_weight, axis=-1, keepdims=True))
+    return jnp.sum(weight, axis=-1) ** 2 / jnp.sum(weight**2, axis=-1)

@@ -148,11 +148,25 @@ UNBIASED = frozenset({"is", "pdis", "dr"})
 # What the data are worth, and how sure an estimate is
 
 
-def overlap(data: Logged) -> tuple[float, float]:
-    """The effective sample size (Σ_i ρ_i)² / Σ_i ρ_i² of the N episodes (Kong 1992), and the largest share
-    ρ_i / Σ_j ρ_j that one of them has."""
-    share = softmax(log_weights(data)[-1])
-    return float(1 / np.sum(share**2)), float(share.max())
+class Overlap(NamedTuple):
+    """Of the episodes' weights ρ_i."""
+
+    effective: float
+    """(Σ_i ρ_i)² / Σ_i ρ_i² · min(1, ρ̄), in episodes. Kong (1992), who only compares the weights with each other; where
+    all are equally tiny, their mean tells."""
+    largest_share: float
+    """The largest ρ_i / Σ_j ρ_j."""
+    mean_weight: float
+    """ρ̄ = (1/N) Σ_i ρ_i. E_μ[ρ] is the probability that π does what μ may do: one, where the data cover π."""
+
+
+def overlap(data: Logged) -> Overlap:
+    """What the data say about π."""
+    log_weight = log_weights(data)[-1]
+    share = softmax(log_weight)
+    with np.errstate(over="ignore"):
+        mean = float(np.mean(np.exp(log_weight)))
+    return Overlap(float(min(1.0, mean) / np.sum(share**2)), float(share.max()), mean)
 
 
 def interval(sums: Sums, *, level: float = 0.95, n: int = 2000, seed: int = 0) -> Estimate:
@@ -160,14 +174,16 @@ def interval(sums: Sums, *, level: float = 0.95, n: int = 2000, seed: int = 0) -
     skewness that the resamples and the jackknife show. Heavy weights are skewed, and plain percentiles then too low.
     Efron (1987), "Better bootstrap confidence intervals".
 
-    ``error`` is the bootstrap's standard error. Of fewer than two episodes nothing is known: NaN.
+    ``error`` is the bootstrap's standard error. Of fewer than two episodes, or where weights overflow, nothing is
+    known: NaN.
     """
     value, episodes = sums.estimate, len(sums.top)
-    if episodes < 2:
+    if episodes < 2 or not np.isfinite(value):
         return Estimate(value, np.nan, np.nan, np.nan)
     replicates = resampled(sums, n, np.random.default_rng(seed))
     without = ratios(sums.top.sum(0) - sums.top, sums.bottom.sum(0) - sums.bottom)
     skew = without.mean() - without
+    skew = skew / (np.abs(skew).max() or 1.0)  # of no unit, and no power of it overflows
     spread = np.sum(skew**2)
     acceleration = np.sum(skew**3) / (6 * spread**1.5) if spread > 0 else 0.0
     below = np.mean(replicates < value) + np.mean(replicates == value) / 2
@@ -197,14 +213,15 @@ def cross_fitted(
     gamma: float,
 ) -> tuple[Float[np.ndarray, "T N"], Float[np.ndarray, "T N"]]:
     """Q̂(s_t, a_t) and V̂(s_t) along every episode, from a model of the world that was fitted to the *other* half of the
-    episodes (even and odd ones), so that the doubly robust stay unbiased.
+    episodes, so that the doubly robust stay unbiased. The halves are drawn, always the same ones: the order of a log
+    often means something.
 
     Args:
         probs: π_t(a | s).
     """
     q, value, rows = np.zeros(mask.shape), np.zeros(mask.shape), np.arange(len(mask))[:, None]
-    for half in (0, 1):
-        fit, use = slice(1 - half, None, 2), slice(half, None, 2)
+    halves = np.array_split(np.random.default_rng(0).permutation(mask.shape[1]), 2)
+    for fit, use in (halves, halves[::-1]):
         table = fitted_q(state[:, fit], action[:, fit], reward[:, fit], mask[:, fit], probs, gamma)
         q[:, use] = table[rows, state[:, use], action[:, use]]
         value[:, use] = np.sum(probs * table, axis=-1)[rows, state[:, use]]

@@ -167,8 +167,8 @@ def loaded(dataset: Dataset, recipe: Recipe, observation_space: spaces.Space, ac
 
 
 def weigh(model: Any, data: Trajectory, correction: str) -> Stats:
-    """What all the data are worth to this policy: ``overlap`` is ESS/N of the weights that the correction is made of,
-    ``effective_sample_size`` that of ρ_τ, in episodes, and ``largest_share`` the part that one episode has of all
+    """What all the data are worth to this policy: ``overlap`` is the share that is left by the weights of the correction,
+    ``effective_sample_size`` that by ρ_τ, in episodes, and ``largest_share`` the part that one episode has of all
     ρ_τ."""
     log_rho = jnp.where(data.mask, seen_by(model, data)[0] - data.log_mu, 0)
     return {
