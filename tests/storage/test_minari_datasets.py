@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from policygrad.run.recording import require_free
 from policygrad.storage.datasets import Dataset, DatasetError
 from policygrad.storage.formats import read_dataset, write_dataset
 from policygrad.types import MaskedObs
@@ -85,8 +86,13 @@ def test_what_minari_collected_is_read():
 def test_nothing_is_downloaded_and_nothing_overwritten(here):
     with pytest.raises(DatasetError, match="nothing is downloaded here"):
         read_dataset("minari:test/none-v0")
+    for name in ("Test it", "nope", "test/nope"):
+        with pytest.raises(DatasetError, match="is no Minari id with a version"):
+            read_dataset(f"minari:{name}")
+        with pytest.raises(DatasetError, match="is no Minari id with a version"):
+            write_dataset(f"minari:{name}", CASES["gymnasium's"])
     with pytest.raises(DatasetError, match="is no Minari id"):
-        read_dataset("minari:Test it")
+        require_free(f"minari:{here}")
     write_dataset("minari:test/it-v0", CASES["gymnasium's"])
     with pytest.raises(DatasetError, match="such as test/it-v1"):
         write_dataset("minari:test/it-v0", CASES["gymnasium's"])

@@ -201,22 +201,24 @@ def gymnasium_env(dataset: Dataset) -> Any:
 
 def folder_of(name: str) -> Path:
     """A dataset's own folder, or the one of its id."""
-    if (Path(name) / "data").is_dir():
-        return Path(name)
+    return Path(name) if (Path(name) / "data").is_dir() else folder_of_id(name)
+
+
+def folder_of_id(name: str) -> Path:
     from minari.dataset.minari_dataset import parse_dataset_id
     from minari.storage.datasets_root_dir import get_dataset_path
 
     try:
         parse_dataset_id(name)
-    except ValueError as error:
-        raise DatasetError(f"{name!r} is no Minari id: write one such as cartpole/expert-v0") from error
+    except (ValueError, TypeError) as error:  # a TypeError where there is no version
+        raise DatasetError(f"{name!r} is no Minari id with a version: write one such as cartpole/expert-v0") from error
     return Path(get_dataset_path(name))
 
 
 def require_free(name: str) -> Path:
     """The folder of an id that no dataset has yet."""
     minari_for(name)
-    folder = folder_of(name)
+    folder = folder_of_id(name)
     if folder.exists():
         raise DatasetError(f"{folder} already exists: choose another name, such as {next_version(name)}")
     return folder

@@ -3,7 +3,7 @@
 | column | meaning |
 | --- | --- |
 | `episode` | which episode the row belongs to: a number or a word |
-| `step` | its place there; without it rows are in the file's order |
+| `step` | its place there, a whole number from 0 or 1; without it rows are in the file's order |
 | `obs`, or `obs_0`, `obs_1`, ... | s_t: one whole number is a Discrete one; a list, or several columns, a Box |
 | `action`, or `action_0`, ... | a_t: whole numbers from 0 are Discrete, others a Box |
 | `reward`, `terminated` | r_t, and whether the state after a_t is an end |
@@ -169,21 +169,55 @@ def flags(path: Path, table: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 def order(path: Path, table: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """``(rows, length)``: the rows of each episode one after another, episodes in the order of their first rows."""
-    _, first, episode = np.unique(table["episode"], return_index=True, return_inverse=True)
+    _, first, episode = np.unique(named(path, table["episode"]), return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[episode.reshape(-1)]
     length = np.bincount(rank)
     if "step" not in table:
         return np.argsort(rank, kind="stable"), length
-    rows = np.lexsort((table["step"], rank))
-    step, start = table["step"][rows], np.repeat(np.cumsum(length) - length, length)
+    steps = whole(path, "step", table["step"])
+    rows = np.lexsort((steps, rank))
+    step, start = steps[rows], np.repeat(np.cumsum(length) - length, length)
+    late = np.flatnonzero((step[start] < 0) | (step[start] > 1))
+    if late.size:
+        row = rows[late[0]]
+        raise DatasetError(
+            f"{path}: episode {table['episode'][row]} begins with step {steps[row]}, not 0 or 1: add the rows before, "
+            "or drop that episode"
+        )
     wrong = np.flatnonzero(step - step[start] != np.arange(len(rows)) - start)
     if wrong.size:
         row = rows[wrong[0]]
         raise DatasetError(
             f"{path}: the steps of episode {table['episode'][row]} are not 0, 1, 2, ...: "
-            f"step {table['step'][row]} does not follow the one before"
+            f"step {steps[row]} does not follow the one before"
         )
     return rows, length
+
+
+def named(path: Path, episode: np.ndarray) -> np.ndarray:
+    """One number or word a row, none of them empty."""
+    if episode.ndim != 1:
+        raise DatasetError(f"{path}: episode must be one number or word a row")
+    empty = np.flatnonzero(np.char.strip(episode) == "" if episode.dtype.kind == "U" else episode != episode)
+    if empty.size:
+        raise DatasetError(f"{path}: episode is empty in row {empty[0]}: say which episode it belongs to")
+    return episode
+
+
+def whole(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+    """Whole numbers, one a row."""
+    if values.ndim != 1:
+        raise DatasetError(f"{path}: {name} must be one whole number a row")
+    if values.dtype.kind == "U":
+        bad: Any = np.array([not re.fullmatch(r"[+-]?\d{1,18}", cell.strip()) for cell in values])
+    else:
+        bad = values.dtype.kind not in "iuf" or ~np.isfinite(values) | (values != np.round(values))
+    wrong = np.flatnonzero(np.broadcast_to(bad, values.shape))
+    if wrong.size:
+        cell = str(values[wrong[0]]).strip()
+        shown = "empty" if cell in ("", "nan") else repr(cell)
+        raise DatasetError(f"{path}: {name} is {shown} in row {wrong[0]}: it must be a whole number in every row")
+    return values.astype(np.int64)
 
 
 def where(table: Mapping[str, np.ndarray], row: int) -> str:
