@@ -7,6 +7,7 @@ import pytest
 
 import policygrad.bandits as bandits
 from policygrad.bandits import linucb, squarecb
+from policygrad.bandits.bandit import require_finite
 from policygrad.bandits.explorers import gamma_schedule, inverse_gap_weighting
 
 KEY = jax.random.key(0)
@@ -49,7 +50,7 @@ def test_probabilities_are_those_of_the_scores_and_of_gamma():
 def test_scores_are_clipped_to_the_range_of_the_rewards(losses):
     bandit, free = squarecb(3, 3, losses=losses), squarecb(3, 3, losses=losses, clip=False)
     x, action, reward = rows()
-    state = bandit.learn(bandit.init(KEY), x, action, 5 * reward)
+    state = free.learn(bandit.init(KEY), x, action, 5 * reward)
     scores, raw = bandit.predict(state, 9 * x).scores, free.predict(state, 9 * x).scores
     low, high = (-1, 0) if losses else (0, 1)
     assert raw.min() < low and raw.max() > high
@@ -120,3 +121,47 @@ def test_options_that_make_no_sense(name, options, words):
 def test_one_action_is_no_choice():
     with pytest.raises(ValueError, match="at least 2 and 1"):
         squarecb(1, 4)
+
+
+WRONG_ROWS = [
+    (dict(action=7), r"action is 7; the actions are 0 to 2"),
+    (dict(action=-1), r"action is -1; the actions"),
+    (dict(action=0.5), r"action is 0.5; the actions"),
+    (dict(reward=float("nan")), r"reward is nan; it must be a finite number"),
+    (dict(reward=1.5), r"reward is 1.5; it must be from 0 to 1"),
+    (dict(propensity=0.0), r"propensity is 0; it must be above 0"),
+    (dict(propensity=1.1), r"propensity is 1.1; it must be above 0 and at most 1"),
+    (dict(features=np.zeros(4)), r"the shape \(4,\); the bandit was made for 3 features"),
+    (dict(features=np.array([0, np.inf, 0])), r"features hold a number that is not finite"),
+    (dict(action=[0, 1]), r"action has the shape \(2,\) and features \(3,\): give one action a row"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG_ROWS)
+def test_a_row_that_cannot_be(change, words):
+    bandit = squarecb(3, 3)
+    row = dict(features=np.ones(3), action=1, reward=0.5, propensity=0.5) | change
+    with pytest.raises(ValueError, match=words):
+        bandit.learn(bandit.init(KEY), **row)
+
+
+def test_the_first_bad_row_of_a_batch_is_named_and_what_is_traced_passes():
+    bandit, free = squarecb(3, 3), squarecb(3, 3, clip=False)
+    x, action, reward = rows(3)
+    state = bandit.init(KEY)
+    with pytest.raises(ValueError, match="reward is 4"):
+        bandit.learn(state, x, action, np.array([0.5, 4.0, -7.0]))
+    free.learn(state, x, action, np.array([0.5, 4.0, -7.0]))
+    traced = jax.jit(bandit.learn)(state, x, action, reward)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), traced, bandit.learn(state, x, action, reward)
+    )
+    with pytest.raises(ValueError, match="made for 3 features"):
+        bandit.predict(state, np.ones(4))
+
+
+def test_what_has_diverged_is_refused():
+    fine = {"weights": jnp.ones(3), "rows": jnp.zeros((), jnp.int32)}
+    require_finite("squarecb", fine)
+    with pytest.raises(RuntimeError, match="squarecb has diverged"):
+        require_finite("squarecb", fine, jnp.asarray([0.0, jnp.nan]))

@@ -62,6 +62,37 @@ def test_a_good_log():
     assert read_log(losses, losses=True).reward.tolist() == [0, 1, 1, 0.5]
 
 
+def numbered(actions, width):
+    """Choices by number, each with its own probability in its own place."""
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(width), len(actions))
+    propensity = probabilities[np.arange(len(actions)), actions]
+    plain = {"action": np.array(actions), "reward": np.ones(len(actions)), "propensity": propensity}
+    return plain | {"probabilities": probabilities, "x": np.arange(len(actions))}
+
+
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_actions_that_are_numbers_are_in_the_order_of_numbers(kind):
+    table = numbered(list(range(12)), 12)
+    table["action"] = table["action"].astype(kind)
+    log = read_log(table)
+    assert log.classes == tuple(map(str, range(12))) and log.action.tolist() == list(range(12))
+
+
+def test_actions_that_never_appear_have_their_place():
+    log = read_log(numbered([2, 11, 5, 2], 12))
+    assert len(log.classes) == 12 and log.action.tolist() == [2, 11, 5, 2]
+    del (table := numbered([2, 11, 5, 2], 12))["probabilities"]
+    assert read_log(table).classes == ("2", "5", "11"), "nothing says that there are more"
+    assert read_log(table, classes=tuple(map(str, range(12)))).action.tolist() == [2, 11, 5, 2]
+
+
+def test_names_that_never_appear_must_be_told():
+    table = {**good(), "probabilities": np.c_[good()["probabilities"], np.zeros(4)]}
+    with pytest.raises(LogError, match="actions a, b in this order, and is 3 numbers: name all actions with --actions"):
+        read_log(table)
+    assert read_log(table, classes=("a", "b", "c")).classes == ("a", "b", "c")
+
+
 BAD = [
     ({"propensity": None}, "no column 'propensity'; a log without it cannot be corrected for who chose"),
     ({"reward": None}, "no column 'reward'; it has action, propensity"),
@@ -77,9 +108,12 @@ BAD = [
     ),
     (
         {"probabilities": [[0.4, 0.6], [0.75, 0.25], [0.75, 0.25], [0, 1]]},
-        "row 0 .* propensity is 0.5; it is not the act",
+        "row 0 .* propensity is 0.5; it is not the action's probability; they are taken in the order a, b",
     ),
-    ({"probabilities": [[1.0]] * 4}, "must be lists of 2 numbers"),
+    (
+        {"probabilities": [[1.0]] * 4},
+        "must be a list of 2 numbers, for the actions a, b in this order",
+    ),
 ]
 
 

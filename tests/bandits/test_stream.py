@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policygrad.bandits import fit_encoder, load_bandit, play, progressive, save_bandit, shuffled, squarecb
+from policygrad.bandits import fit_encoder, load_bandit, play, progressive, save_bandit, shuffled, squarecb, stream
 from policygrad.envs.page_layout import PageLayout
 from policygrad.storage.checkpoint import CheckpointError, save
 
@@ -66,6 +66,18 @@ def test_a_batch_is_chosen_with_one_model(world, bandit):
         expected = bandit.predict(state, features[rows]).probabilities
         np.testing.assert_allclose(log.probabilities[rows], expected, atol=1e-5)
         state = bandit.learn(state, features[rows], log.action[rows], log.reward[rows])
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_pieces_are_the_whole_bit_for_bit(world, bandit, monkeypatch, batch):
+    """300 rows in pieces of 100 (with batches of 32: of 96, so that no batch is cut) and in one."""
+    whole = progressive(bandit, bandit.init(KEY), KEY, *world, batch=batch)
+    calls, piece = [], stream.progressive_piece
+    monkeypatch.setattr(stream, "PIECE", 100)
+    monkeypatch.setattr(stream, "progressive_piece", lambda *a, **k: calls.append(len(a[2][0])) or piece(*a, **k))
+    pieces = progressive(bandit, bandit.init(KEY), KEY, *world, batch=batch)
+    assert calls == ([100] * 3 if batch == 1 else [96] * 3 + [12])
+    jax.tree.map(np.testing.assert_array_equal, pieces, whole)
 
 
 def test_every_shuffle_is_a_stream_of_its_own(world, bandit):

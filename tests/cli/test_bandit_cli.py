@@ -97,6 +97,14 @@ def test_hashed_features_and_a_network(cli, fruit):
         (("iris", "--epsilon", "0.1", "--explorer", "linucb"), "--epsilon is for epsilon_greedy"),
         (("iris", "--oracle", "network", "--explorer", "linucb"), "leave --oracle out"),
         (("iris", "--shuffles", "-1"), "--shuffles is -1"),
+        (("iris", "--seed", "-1"), "--seed is -1; give 0 or more"),
+        (("iris", "--batch", "0"), "--batch is 0; give 1 or more"),
+        (("iris", "--steps", "5"), "--steps is for environments, and iris is a table"),
+        (("iris", "--actions", "5"), "--actions is for --logged"),
+        (("PageLayout-v0", "--label", "kind"), "--label is for tables, and PageLayout-v0 is an environment"),
+        (("PageLayout-v0", "--shuffles", "0"), "give 1 run or more"),
+        (("PageLayout-v1", "--steps", "5"), "no environment 'PageLayout-v1'"),
+        (("Pendulum-v1",), "a bandit needs Discrete actions"),
         (("iris", "--resume", "nothing.safetensors"), "there is no checkpoint nothing.safetensors"),
         (("iris", "--resume", "x.safetensors", "--bits", "3"), "--bits is fixed in x.safetensors"),
         (("iris", "--resume", "x.safetensors", "--ridge", "3"), "--ridge is fixed in x.safetensors"),
@@ -112,3 +120,50 @@ def test_bad_input_is_one_sentence_and_makes_nothing(cli, fruit, tmp_path, monke
     assert code == 2 and err.count("\n") == 1 and "Traceback" not in err
     assert re.search(words, err), err
     assert [path.name for path in tmp_path.iterdir()] == ["fruit.csv"]
+
+
+def test_what_diverges_is_said_and_not_written(cli, tmp_path):
+    options = ("--oracle", "network", "--learning-rate", "1e30", "--explorer", "squarecb", "--shuffles", "1")
+    code, _, err = cli("iris", *options, "--save", tmp_path / "bandit.safetensors", "--log", tmp_path / "log.parquet")
+    assert code == 1 and err.count("\n") == 1 and "squarecb has diverged" in err and not list(tmp_path.iterdir())
+
+
+def test_an_environment_is_played(cli):
+    options = ("--explorer", "squarecb,epsilon_greedy", "--epsilon", "1", "--shuffles", "2", "--steps", "1000")
+    code, out, _ = cli("PageLayout-v0", *options)
+    assert code == 0 and "PageLayout-v0: 4 features, 3 actions; 2 runs of 1,000 steps, seed 0" in out
+    rewards = {line.split()[0]: float(line.split()[1]) for line in out.splitlines() if " to " in line}
+    assert rewards["squarecb"] > 0.6 > rewards["epsilon_greedy"], "ε = 1 is chance, 0.45"
+    assert f"per episode: squarecb {rewards['squarecb']:.4g}" in out, "an episode is one page"
+
+
+def test_a_batch_is_a_delay_that_is_stated(cli):
+    options = ("--explorer", "squarecb", "--shuffles", "1", "--json", "--gamma-exponent", "30")
+    one, delayed = (json.loads(cli("iris", *options, "--batch", n)[1])["reward"][0]["each"] for n in ("1", "150"))
+    assert delayed[0] < 0.45 < 0.5 < one[0], "a single batch is chosen before anything is learned"
+    assert "150 rows at a time, a delay of up to 150 rows" in cli("iris", *options[:-3], "--batch", "150")[1]
+
+
+def test_labels_that_are_whole_numbers_in_floats(cli, tmp_path):
+    path = tmp_path / "numbers.csv"
+    path.write_text("x,y\n" + "0.5,1.0\n-0.5,2.0\n" * 5)
+    assert "2 actions" in cli(path, "--label", "y", "--explorer", "squarecb", "--shuffles", "1")[1]
+    path.write_text("x,y\n0.5,1.5\n-0.5,2.0\n")
+    code, _, err = cli(path, "--label", "y")
+    assert code == 2 and "must be words, whole numbers or truths" in err
+
+
+def test_actions_that_never_appear_are_told(cli, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("action,reward,propensity,x\n" + "2,1,0.5,0.1\n10,0,0.25,0.3\n" * 4)
+    options = ("--logged", "--explorer", "squarecb", "--json")
+    assert json.loads(cli(log, *options)[1])["actions"] == ["2", "10"]
+    assert json.loads(cli(log, *options, "--actions", "12")[1])["actions"] == [str(n) for n in range(12)]
+
+
+def test_many_features_are_noted(cli, tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text("w,y\n" + "".join(f"word{n},{'ab'[n % 2]}\n" for n in range(501)))
+    options = ("--label", "y", "--explorer", "squarecb", "--shuffles", "1")
+    assert "note: 501 features are many" in cli(path, *options)[1]
+    assert "note:" not in cli(path, *options, "--oracle", "gradient", "--bits", "6")[1]

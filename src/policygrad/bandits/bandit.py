@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.bandits import explorers
@@ -37,7 +38,7 @@ class Prediction(NamedTuple):
 
 
 class Bandit(NamedTuple):
-    """Three pure, compiled functions."""
+    """Three pure, compiled functions. ``learn`` looks at its numbers first, unless it is inside another program."""
 
     init: Callable[[Array], BanditState]
     """``key -> state``."""
@@ -47,7 +48,10 @@ class Bandit(NamedTuple):
     """``(state, features, action, reward, propensity=None) -> state``: one row (``[d]``, ``[]``, ``[]``), or rows
     (``[B, d]``, ``[B]``, ``[B]``) one after another. ``reward`` is the loss where the bandit was made for losses. With
     ``propensity``, the probability with which somebody chose the action, a row weighs 1/(K·propensity), so that the
-    regression is that of uniform choices; without, as SquareCB has it, it weighs 1."""
+    regression is that of uniform choices; without, as SquareCB has it, it weighs 1.
+
+    Raises ValueError: an action outside 0 to K − 1, a reward that is not finite (or, where scores are clipped, outside
+    [0, 1]), a propensity outside (0, 1], or shapes that do not fit."""
     n_actions: int
     n_features: int
 
@@ -86,6 +90,7 @@ def make_bandit(
         return BanditState(oracle.init(key), jnp.zeros((), jnp.int32))
 
     def predict(state: BanditState, features: Float[Array, "*B d"]) -> Prediction:
+        require_width(features, n_features)
         scores = oracle.predict(state.oracle, features) + sign * prior
         scores = jnp.clip(scores, low, high) if clip else scores
         probabilities = explorers.with_uniform(explore(state, features, scores), min_exploration)
@@ -102,7 +107,15 @@ def make_bandit(
         rows = features, action, reward.astype(features.dtype), weight.astype(features.dtype)
         return learn_row(state, rows)[0] if features.ndim == 1 else jax.lax.scan(learn_row, state, rows)[0]
 
-    return Bandit(jax.jit(init), jax.jit(predict), jax.jit(learn), n_actions, n_features)
+    compiled = jax.jit(learn)
+
+    def learn_checked(
+        state: BanditState, features: Array, action: Array, reward: Array, propensity: Any = None
+    ) -> BanditState:
+        require_rows(n_actions, n_features, features, action, reward, propensity, clip=clip)
+        return compiled(state, features, action, reward, propensity)
+
+    return Bandit(jax.jit(init), jax.jit(predict), learn_checked, n_actions, n_features)
 
 
 def squarecb(
@@ -218,6 +231,56 @@ def width(state: LeastSquares, features: Float[Array, "*B d"]) -> Float[Array, "
     """√(xᵀ A_a⁻¹ x): how little is known about each action at x."""
     square = jnp.einsum("...i,kij,...j->...k", features, state.inverse, features)
     return jnp.sqrt(jnp.maximum(square, 0))
+
+
+def require_rows(
+    n_actions: int, n_features: int, features: Any, action: Any, reward: Any, propensity: Any, *, clip: bool
+) -> None:
+    """What ``learn`` is given fits, and makes sense. Numbers inside a traced program are not known yet, and pass."""
+    require_width(features, n_features)
+    for name, values in (("action", action), ("reward", reward), ("propensity", propensity)):
+        if values is not None and np.shape(values) != np.shape(features)[:-1]:
+            raise ValueError(
+                f"{name} has the shape {np.shape(values)} and features {np.shape(features)}: give one {name} a row"
+            )
+    known = lambda values: values is not None and not isinstance(values, jax.core.Tracer)  # noqa: E731
+    if known(features) and not np.isfinite(features).all():
+        raise ValueError("the features hold a number that is not finite: leave the row out")
+    if known(action):
+        require_all(np.isin(action, range(n_actions)), "action", action, f"the actions are 0 to {n_actions - 1}")
+    if known(reward):
+        reward = np.asarray(reward, np.float64)
+        require_all(np.isfinite(reward), "reward", reward, "it must be a finite number")
+        inside = (reward >= 0) & (reward <= 1)
+        require_all(inside | (not clip), "reward", reward, "it must be from 0 to 1: scale it, or set clip=False")
+    if known(propensity):
+        propensity = np.asarray(propensity, np.float64)
+        inside = (propensity > 0) & (propensity <= 1)
+        require_all(inside, "propensity", propensity, "it must be above 0 and at most 1")
+
+
+def require_width(features: Any, n_features: int) -> None:
+    """``[d]`` or ``[..., d]``."""
+    shape = np.shape(features)
+    if not shape or shape[-1] != n_features:
+        raise ValueError(f"features have the shape {shape}; the bandit was made for {n_features} features a row")
+
+
+def require_all(good: Any, name: str, values: Any, words: str) -> None:
+    """Name the first bad value, if there is one."""
+    if not np.all(good):
+        raise ValueError(f"{name} is {np.ravel(values)[np.argmin(np.ravel(good))]:g}; {words}")
+
+
+def require_finite(name: str, *found: Any) -> None:
+    """Refuse what a diverged bandit has left.
+
+    Raises:
+        RuntimeError: an array in ``found`` holds a number that is not finite.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(found) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if not all(np.isfinite(leaf).all() for leaf in leaves):
+        raise RuntimeError(f"{name} has diverged, its numbers are not finite: choose a smaller learning rate")
 
 
 def make_oracle(name: str, n_actions: int, n_features: int, **options: Any) -> Oracle:

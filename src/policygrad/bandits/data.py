@@ -72,20 +72,37 @@ def bundled(name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
 def classified(
     source: str, columns: dict[str, np.ndarray], words: np.ndarray, classes: tuple[str, ...] | None
 ) -> Table:
-    if words.ndim != 1 or words.dtype.kind == "f":
+    named = words_of(words)
+    if named is None:
         raise ValueError(f"the label of {source} must be words, whole numbers or truths: it has other values")
     wide = [name for name, values in columns.items() if values.ndim != 1]
     if wide:
         raise ValueError(f"column {wide[0]!r} of {source} holds lists; give one number or word a row")
-    words = words.astype(str)
-    empty = np.flatnonzero(words == "")
+    empty = np.flatnonzero(named == "")
     if len(empty):
         raise ValueError(f"row {empty[0]} of {source} has no label: fill it, or leave the row out")
-    found = tuple(np.unique(words).tolist()) if classes is None else classes
+    found = in_order(named) if classes is None else classes
     if len(found) < 2:
         raise ValueError(f"all rows of {source} have the label {found[0]!r}: there is nothing to choose")
     numbers = {name: number for number, name in enumerate(found)}
-    unknown = sorted(set(words.tolist()) - set(found))
+    unknown = sorted(set(named.tolist()) - set(found))
     if unknown:
         raise ValueError(f"{source} has the label {unknown[0]!r}; the bandit's actions are {', '.join(found)}")
-    return Table(columns, np.asarray([numbers[word] for word in words]), found)
+    return Table(columns, np.asarray([numbers[word] for word in named]), found)
+
+
+def words_of(values: np.ndarray) -> np.ndarray | None:
+    """Names ``[T]`` of classes or actions: words, truths and whole numbers (1.0 is ``1``). None: something else."""
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        values = values.astype(np.int64)
+    return None if values.ndim != 1 or values.dtype.kind == "f" else values.astype(str)
+
+
+def in_order(words: np.ndarray) -> tuple[str, ...]:
+    """Every name once: numbers by their size (2 before 10), words by the alphabet."""
+    names = np.unique(words).tolist()
+    return tuple(sorted(names, key=int) if all(map(is_whole, names)) else names)
+
+
+def is_whole(word: str) -> bool:
+    return word.removeprefix("-").isdecimal() and word == str(int(word))

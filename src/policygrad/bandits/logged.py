@@ -13,10 +13,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from policygrad.bandits.bandit import Bandit, BanditState
-from policygrad.bandits.stream import pick
+from policygrad.bandits.data import in_order, is_whole, words_of
+from policygrad.bandits.stream import in_pieces, pick
 
 ACTION, REWARD, LOSS, PROPENSITY, PROBABILITIES, ROW = "action", "reward", "loss", "propensity", "probabilities", "row"
 OURS = (ROW, ACTION, REWARD, LOSS, PROPENSITY, PROBABILITIES)
@@ -46,7 +48,13 @@ def read_log(
 ) -> Logged:
     """The log in a table with the columns ``action``, ``reward`` (or ``loss``) and ``propensity``, and features.
 
-    A column ``probabilities`` (the whole distribution, ``[T, K]``, in the order of the actions' names) is checked too.
+    A column ``probabilities`` (the whole distribution, ``[T, K]``, in the order of the actions: whole numbers by size,
+    words by the alphabet) is checked too. Where it is wider than the actions that appear, and these are whole numbers
+    from 0 on, the actions are 0 to K − 1.
+
+    Args:
+        losses: the log has losses.
+        classes: the actions in their order, where they are known; some may never appear.
 
     Raises:
         LogError: a column is missing, a propensity is outside (0, 1], a reward outside [0, 1], probabilities do not sum
@@ -56,8 +64,10 @@ def read_log(
     for name in (ACTION, pay, PROPENSITY):
         if name not in columns:
             raise LogError(f"the log has no column {name!r}{hint(name, columns)}; it has {', '.join(columns)}")
-    words = columns[ACTION].astype(str)
-    names = tuple(np.unique(words).tolist()) if classes is None else classes
+    words = words_of(columns[ACTION])
+    if words is None:
+        raise LogError(f"the log's column {ACTION!r} must hold words or whole numbers")
+    names = actions_of(words, columns.get(PROBABILITIES)) if classes is None else classes
     if len(names) < 2:
         raise LogError(f"every row of the log has the action {names[0]!r}: there is nothing to compare it with")
     numbers = {name: number for number, name in enumerate(names)}
@@ -69,7 +79,7 @@ def read_log(
     first(~((propensity > 0) & (propensity <= 1)), PROPENSITY, propensity, "must be above 0 and at most 1")
     first(~((reward >= 0) & (reward <= 1)), pay, reward, "must be from 0 to 1: scale it")
     if PROBABILITIES in columns:
-        check_probabilities(columns[PROBABILITIES], action, propensity, len(names))
+        check_probabilities(columns[PROBABILITIES], action, propensity, names)
     features = {name: column for name, column in columns.items() if name not in OURS}
     return Logged(features, action, reward.astype(np.float32), propensity.astype(np.float32), names)
 
@@ -81,16 +91,30 @@ def hint(missing: str, columns: Mapping[str, np.ndarray]) -> str:
     return " but one of losses: add --losses" if missing == REWARD and LOSS in columns else ""
 
 
-def check_probabilities(probabilities: np.ndarray, action: np.ndarray, propensity: np.ndarray, n_actions: int) -> None:
+def actions_of(words: np.ndarray, probabilities: np.ndarray | None) -> tuple[str, ...]:
+    """The actions that appear, or 0 to K − 1 where there are K probabilities a row and only some actions appear."""
+    names = in_order(words)
+    width = probabilities.shape[1] if probabilities is not None and probabilities.ndim == 2 else 0
+    numbered = all(is_whole(name) and 0 <= int(name) < width for name in names)
+    return tuple(map(str, range(width))) if numbered and width > len(names) else names
+
+
+def check_probabilities(
+    probabilities: np.ndarray, action: np.ndarray, propensity: np.ndarray, names: tuple[str, ...]
+) -> None:
     """Each row is a distribution over the actions, and agrees with the propensity."""
-    if probabilities.ndim != 2 or probabilities.shape[1] != n_actions:
+    order = ", ".join(names) if len(names) <= 20 else f"{names[0]}, {names[1]}, ..., {names[-1]}"
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(names):
+        width = f"{probabilities.shape[1]} numbers" if probabilities.ndim == 2 else "no list"
         raise LogError(
-            f"the log's probabilities must be lists of {n_actions} numbers, one for each action that appears in it"
+            f"a row of the log's probabilities must be a list of {len(names)} numbers, for the actions {order} in this "
+            f"order, and is {width}: name all actions with --actions"
         )
     total = probabilities.sum(axis=1)
     first(~(np.abs(total - 1) <= 1e-3), "sum of probabilities", total, "must be 1")
     chosen = probabilities[np.arange(len(action)), action]
-    first(~(np.abs(chosen - propensity) <= 1e-3), PROPENSITY, propensity, "is not the action's probability")
+    words = f"is not the action's probability; they are taken in the order {order}"
+    first(~(np.abs(chosen - propensity) <= 1e-3), PROPENSITY, propensity, words)
 
 
 def numbers_of(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -107,14 +131,13 @@ def first(bad: np.ndarray, name: str, values: np.ndarray, words: str) -> None:
         raise LogError(f"row {row} of the log: {name} is {values[row]:g}; it {words}")
 
 
-@partial(jax.jit, static_argnames="bandit")
 def replay(
     bandit: Bandit,
     state: BanditState,
-    features: Float[Array, "T d"],
-    action: Array,
-    reward: Float[Array, "T"],
-    propensity: Float[Array, "T"],
+    features: Float[ArrayLike, "T d"],
+    action: ArrayLike,
+    reward: Float[ArrayLike, "T"],
+    propensity: Float[ArrayLike, "T"],
 ) -> tuple[BanditState, Float[Array, "T"]]:
     """Learn from a log in its order, each row weighted by 1/(K·propensity).
 
@@ -123,13 +146,19 @@ def replay(
         it learned from the row. :func:`off_policy_value` turns that into an honest estimate of what it would have
         earned, learning as it went on these rows.
     """
+    rows = jnp.asarray(features), jnp.asarray(action), jnp.asarray(reward), jnp.asarray(propensity)
+    return in_pieces(partial(replay_piece, bandit), state, rows)
+
+
+@partial(jax.jit, static_argnames="bandit")
+def replay_piece(bandit: Bandit, state: BanditState, rows: tuple) -> tuple[BanditState, Float[Array, "T"]]:
+    """:func:`replay` in one program."""
 
     def step(state: BanditState, row: tuple) -> tuple[BanditState, Array]:
         x, a, r, p = row
         would = pick(bandit.predict(state, x).probabilities, a)
         return bandit.learn(state, x, a, r, p), would
 
-    rows = jnp.asarray(features), jnp.asarray(action), jnp.asarray(reward), jnp.asarray(propensity)
     return jax.lax.scan(step, state, rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from policygrad.bandits.bandit import EXPLORERS, Bandit, BanditState
+from policygrad.bandits.bandit import EXPLORERS, Bandit, BanditState, require_finite
 from policygrad.bandits.features import Encoder
 from policygrad.storage.checkpoint import CheckpointError, load, read_recipe, save
 
@@ -34,7 +34,12 @@ def save_bandit(
     classes: tuple[str, ...],
     seed: int = 0,
 ) -> None:
-    """Write the bandit ``EXPLORERS[explorer](len(classes), encoder.n_features, **options)``, whole or not at all."""
+    """Write the bandit ``EXPLORERS[explorer](len(classes), encoder.n_features, **options)``, whole or not at all.
+
+    Raises:
+        RuntimeError: it has diverged.
+    """
+    require_finite(explorer, state)
     made = {"kind": KIND, "explorer": explorer, "options": dict(options), "seed": seed}
     save(path, state, recipe={**made, "encoder": encoder.to_dict(), "classes": list(classes)})
 

@@ -1,9 +1,10 @@
-"""Streams: a bandit chooses, is paid, and learns, row after row, in one XLA program.
+"""Streams: a bandit chooses, is paid, and learns, row after row, thousands of them in one XLA program.
 
 Progressive validation (Blum, Kalai & Langford 1999): every row is predicted before it is learned from, so the mean
 reward on the way is an honest estimate, and no row is lost to a test set.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,13 +30,16 @@ class Log(NamedTuple):
     probabilities: Float[Array, "T K"]
 
 
-@partial(jax.jit, static_argnames=("bandit", "batch"))
+PIECE = 2048
+"""Rows that are run in one program. Between two of them a signal is heard."""
+
+
 def progressive(
     bandit: Bandit,
     state: BanditState,
     key: Array,
-    features: Float[Array, "T d"],
-    rewards: Float[Array, "T K"],
+    features: Float[ArrayLike, "T d"],
+    rewards: Float[ArrayLike, "T K"],
     *,
     batch: int = 1,
 ) -> tuple[BanditState, Log]:
@@ -48,8 +52,33 @@ def progressive(
         key: of the choices.
         rewards: of every action (losses where the bandit was made for them); only the chosen one is looked at.
         batch: rows that are chosen with the same model, and learned from together: a delay of up to ``batch`` rows.
+
+    Raises:
+        ValueError: ``batch`` is not at least 1.
     """
-    rows = features, rewards, uniforms(key, state.rows + jnp.arange(len(features)))
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; choose 1 (no delay) or more rows")
+    size = max(PIECE // batch, 1) * batch
+    piece = partial(progressive_piece, bandit, key=key, batch=batch)
+    return in_pieces(piece, state, (features, rewards), size)
+
+
+def in_pieces(step: Callable, state: BanditState, rows: Any, size: int = PIECE) -> tuple[BanditState, Any]:
+    """``step(state, rows) -> (state, found)`` over ``size`` rows at a time, and what was found as one."""
+    found = []
+    for start in range(0, max(len(jax.tree.leaves(rows)[0]), 1), size):
+        state, out = step(state, jax.tree.map(lambda x: x[start : start + size], rows))  # noqa: B023 (called at once)
+        found.append(jax.block_until_ready(out))
+    return state, found[0] if len(found) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
+
+
+@partial(jax.jit, static_argnames=("bandit", "batch"))
+def progressive_piece(
+    bandit: Bandit, state: BanditState, rows: tuple[Array, Array], key: Array, batch: int
+) -> tuple[BanditState, Log]:
+    """:func:`progressive` in one program."""
+    features, rewards = rows
+    stream = features, rewards, uniforms(key, state.rows + jnp.arange(len(features)))
 
     def block(state: BanditState, rows: tuple) -> tuple[BanditState, Log]:
         x, paid, u = rows
@@ -59,24 +88,23 @@ def progressive(
         return bandit.learn(state, x, action, reward), Log(action, reward, propensity, probabilities)
 
     if batch == 1:
-        return jax.lax.scan(block, state, rows)
+        return jax.lax.scan(block, state, stream)
     whole = len(features) // batch * batch
-    state, log = jax.lax.scan(block, state, jax.tree.map(lambda x: x[:whole].reshape(-1, batch, *x.shape[1:]), rows))
-    state, last = block(state, jax.tree.map(lambda x: x[whole:], rows))
+    state, log = jax.lax.scan(block, state, jax.tree.map(lambda x: x[:whole].reshape(-1, batch, *x.shape[1:]), stream))
+    state, last = block(state, jax.tree.map(lambda x: x[whole:], stream))
     flat = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), log)
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), flat, last)
 
 
 def shuffled(
-    bandit: Bandit, key: Array, features: np.ndarray, rewards: np.ndarray, orders: np.ndarray
+    bandit: Bandit, key: Array, features: np.ndarray, rewards: np.ndarray, orders: np.ndarray, *, batch: int = 1
 ) -> tuple[BanditState, Log]:
     """A fresh bandit on each order ``[S, T]`` of the rows, ``[T, d]`` and ``[T, K]``: :func:`progressive` with leaves
-    ``[S, ...]``. One program, called once for each order: a signal is heard in between."""
+    ``[S, ...]``."""
 
     def one(number: int, order: np.ndarray) -> tuple[BanditState, Log]:
         begin, choose = keys_of(key, number)
-        found = progressive(bandit, bandit.init(begin), choose, features[order], rewards[order])
-        return jax.block_until_ready(found)
+        return progressive(bandit, bandit.init(begin), choose, features[order], rewards[order], batch=batch)
 
     found = [one(number, order) for number, order in enumerate(orders)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)

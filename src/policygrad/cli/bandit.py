@@ -1,4 +1,4 @@
-"""``policygrad bandit DATA``: contextual bandits on a classification set, or on a log of what somebody chose."""
+"""``policygrad bandit DATA``: contextual bandits on a classification set, in an environment, or on a log of choices."""
 
 import argparse
 import inspect
@@ -15,6 +15,8 @@ from policygrad.cli.signals import importing
 NAMES = ("squarecb", "epsilon_greedy", "softmax", "linucb")
 OF_ORACLES = {"ridge": ("linear",), "learning_rate": ("gradient", "network"), "hidden": ("network",)}
 """Options of the oracles, and of which."""
+MANY = 500
+"""Features from which on least squares is slow."""
 ROWS = "{:<16} {:>9}  {:<18} {:>10}  {}"
 
 
@@ -35,6 +37,8 @@ def main(argv: list[str]) -> int:
     with importing():
         import policygrad.bandits.stream  # noqa: F401
         from policygrad.run import statistics  # noqa: F401
+    if is_world(given):
+        return compare_played(given, explorers)
     if given.get("logged"):
         return learn_log(given, explorers[0])
     return go_on(given) if "resume" in given else compare(given, explorers)
@@ -45,13 +49,14 @@ def compare(given: dict[str, Any], explorers: Sequence[str]) -> int:
     import jax
     import numpy as np
 
-    from policygrad.bandits.bandit import EXPLORERS
+    from policygrad.bandits.bandit import EXPLORERS, require_finite
     from policygrad.bandits.data import load_table, rewards_of
     from policygrad.bandits.features import fit_encoder
     from policygrad.bandits.saved import save_bandit
     from policygrad.bandits.stream import shuffled
 
     seed, losses, shuffles = given.get("seed", 0), given.get("losses", False), given.get("shuffles", 10)
+    batch = given.get("batch", 1)
     table = load_table(given["data"], given.get("label"))
     require_loggable(given, table.columns)
     encoder = fit_encoder(table.columns, given.get("bits"))
@@ -65,11 +70,13 @@ def compare(given: dict[str, Any], explorers: Sequence[str]) -> int:
 
     talk = Talk(given)
     talk.say(f"{given['data']}: {n_rows:,} rows, {encoder.n_features - 1} features, {n_actions} actions; ", end="")
-    talk.say(f"{shuffles} shuffles, seed {seed}\n" if shuffles else "in the file's order\n")
+    talk.say((f"{shuffles} shuffles, seed {seed}" if shuffles else "in the file's order") + delay(batch))
+    talk.many(encoder.n_features - 1, explorers)
     talk.head(explorers)
     results: list[Result] = []
     for name, bandit in bandits.items():
-        state, log = shuffled(bandit, jax.random.key(seed), features, rewards, orders)
+        state, log = shuffled(bandit, jax.random.key(seed), features, rewards, orders, batch=batch)
+        require_finite(name, state, log)
         paid = np.asarray(log.reward, np.float64)
         results.append(Result(name, paid.mean(axis=1).tolist(), float(paid[:, -math.ceil(n_rows / 10) :].mean())))
         talk.line(results[-1], results[0])
@@ -86,11 +93,54 @@ def compare(given: dict[str, Any], explorers: Sequence[str]) -> int:
     return talk.end(results, made, next_step(given, best.explorer))
 
 
+def compare_played(given: dict[str, Any], explorers: Sequence[str]) -> int:
+    """Every explorer in the same runs of an environment, learning while it plays."""
+    import jax
+    import numpy as np
+
+    from policygrad.bandits.bandit import EXPLORERS, require_finite
+    from policygrad.bandits.stream import play
+
+    env, n_actions, n_features = world(given["data"])
+    seed, runs, steps = given.get("seed", 0), given.get("shuffles", 10), given.get("steps", 10_000)
+    talk = Talk(given)
+    talk.say(f"{given['data']}: {n_features - 1} features, {n_actions} actions; ", end="")
+    talk.say(f"{runs} runs of {steps:,} steps, seed {seed}\n")
+    talk.head(explorers)
+    results: list[Result] = []
+    episodes: dict[str, float] = {}
+    low, high = math.inf, -math.inf
+    for name in explorers:
+        bandit = EXPLORERS[name](n_actions, n_features, **options_of(name, given))
+        state: list[Any] = []
+        played: list[Any] = []
+        for run in range(runs):
+            found = play(bandit, env, jax.random.fold_in(jax.random.key(seed), run), steps)
+            require_finite(name, found)
+            state, played = [*state, found[0]], [*played, jax.tree.map(np.asarray, found[1])]
+        reward, done, returns = (np.stack(leaves) for leaves in zip(*played))
+        each = reward.mean(axis=1, dtype=np.float64)
+        results.append(Result(name, each.tolist(), float(reward[:, -math.ceil(steps / 10) :].mean())))
+        episodes[name] = float(returns[done].mean()) if done.any() else math.nan
+        low, high = min(low, float(reward.min())), max(high, float(reward.max()))
+        talk.line(results[-1], results[0])
+    ended = {name: value for name, value in episodes.items() if not math.isnan(value)}
+    if ended:
+        talk.say("per episode: " + ", ".join(f"{name} {value:.4g}" for name, value in ended.items()))
+    if low < 0 or high > 1:
+        talk.say(
+            f"note: rewards go from {low:g} to {high:g}; bandits expect 0 to 1 and clip what they predict: scale them"
+        )
+    talk.constant = {f"{name}, per episode": value for name, value in ended.items()}
+    return talk.end(results, [], f"policygrad train {given['data']}, which looks at what follows an action too")
+
+
 def go_on(given: dict[str, Any]) -> int:
     """A saved bandit learns from more rows, in their order."""
     import jax
     import numpy as np
 
+    from policygrad.bandits.bandit import require_finite
     from policygrad.bandits.data import load_table, rewards_of
     from policygrad.bandits.saved import load_bandit, save_bandit
     from policygrad.bandits.stream import keys_of, progressive
@@ -102,11 +152,13 @@ def go_on(given: dict[str, Any]) -> int:
     require_loggable(given, table.columns)
     features = encoder(table.columns)
     rewards = rewards_of(table.label, len(classes), losses=losses)
-    talk, begun = Talk(given), int(state.rows)
-    talk.say(f"{given['resume']}: {recipe['explorer']}, {begun:,} rows learned; {len(features):,} more\n")
+    talk, begun, batch = Talk(given), int(state.rows), given.get("batch", 1)
+    more = f"{len(features):,} more{delay(batch)}"
+    talk.say(f"{given['resume']}: {recipe['explorer']}, {begun:,} rows learned; {more}\n")
     talk.head([recipe["explorer"]])
     _, choose = keys_of(jax.random.key(recipe["seed"]), 0)
-    state, log = progressive(bandit, state, choose, features, rewards)
+    state, log = progressive(bandit, state, choose, features, rewards, batch=batch)
+    require_finite(recipe["explorer"], state, log)
     paid = np.asarray(log.reward, np.float64)
     result = Result(recipe["explorer"], [float(paid.mean())], float(paid[-math.ceil(len(paid) / 10) :].mean()))
     talk.line(result, result)
@@ -125,7 +177,7 @@ def learn_log(given: dict[str, Any], explorer: str) -> int:
     import jax
     import numpy as np
 
-    from policygrad.bandits.bandit import EXPLORERS
+    from policygrad.bandits.bandit import EXPLORERS, require_finite
     from policygrad.bandits.features import fit_encoder
     from policygrad.bandits.logged import off_policy_value, read_log, replay
     from policygrad.bandits.saved import load_bandit, save_bandit
@@ -139,12 +191,13 @@ def learn_log(given: dict[str, Any], explorer: str) -> int:
         log = read_log(columns, losses=losses, classes=classes)
     else:
         losses = given.get("losses", False)
-        log = read_log(columns, losses=losses)
+        log = read_log(columns, losses=losses, classes=given.get("actions"))
         encoder, classes = fit_encoder(log.columns, given.get("bits")), log.classes
         recipe = dict(explorer=explorer, options=options_of(explorer, given), seed=given.get("seed", 0))
         bandit = EXPLORERS[explorer](len(classes), encoder.n_features, **recipe["options"])
         state = bandit.init(keys_of(jax.random.key(recipe["seed"]), 0)[0])
     state, would = replay(bandit, state, encoder(log.columns), log.action, log.reward, log.propensity)
+    require_finite(recipe["explorer"], state, would)
     value = off_policy_value(np.asarray(would), log.reward, log.propensity)
     what, mean = pay(losses), float(np.mean(log.reward))
     made = []
@@ -179,6 +232,12 @@ class Talk:
         if not self.quiet:
             print(text, end=end, flush=True)
 
+    def many(self, n_features: int, explorers: Sequence[str]) -> None:
+        """Least squares costs the square of the features."""
+        if n_features > MANY and (self.given.get("oracle", "linear") == "linear" or "linucb" in explorers):
+            self.say(f"note: {n_features} features are many for least squares: --oracle gradient --bits 12 is quick")
+        self.say("")
+
     def head(self, explorers: Sequence[str]) -> None:
         against = f"minus {explorers[0]}, paired" if len(explorers) > 1 else ""
         self.say(ROWS.format("explorer", self.what, "95 % interval", "last tenth", against).rstrip())
@@ -206,6 +265,49 @@ class Talk:
         if next_step:
             print(f"next: {next_step}")
         return 0
+
+
+def delay(batch: int) -> str:
+    return f"; {batch} rows at a time, a delay of up to {batch} rows" if batch > 1 else ""
+
+
+def is_world(given: dict[str, Any]) -> bool:
+    """DATA is an environment. Options that are for tables only are refused."""
+    from policygrad.bandits.data import BUNDLED
+    from policygrad.envs import registry
+    from policygrad.envs.own import is_own
+    from policygrad.storage.tables import SUFFIXES
+
+    name = given["data"]
+    if name.lower().endswith(SUFFIXES) or name in BUNDLED:
+        if "steps" in given:
+            raise ValueError(f"--steps is for environments, and {name} is a table: leave it out")
+        return False
+    if not ("steps" in given or name in registry.names() or is_own(name)):
+        return False
+    wrong = [option for option in FOR_TABLES if option in given]
+    if wrong:
+        raise ValueError(f"{flag(wrong[0])} is for tables, and {name} is an environment: leave it out")
+    if given.get("shuffles") == 0:
+        raise ValueError(f"--shuffles is 0, which is a file's own order; {name} is an environment: give 1 run or more")
+    return True
+
+
+def world(name: str) -> tuple[Any, int, int]:
+    """A pure environment of Discrete actions, K, and d with the intercept."""
+    import numpy as np
+    from gymnasium import spaces
+
+    from policygrad.envs import registry
+
+    if registry.is_host(name):
+        raise ValueError(f"{name} is stepped on the host; a bandit plays pure environments, such as PageLayout-v0")
+    env = registry.make(name)
+    if not isinstance(env.action_space, spaces.Discrete):
+        raise ValueError(f"a bandit needs Discrete actions, and those of {name} are {env.action_space}")
+    if env.observation_space.shape is None:
+        raise ValueError(f"a bandit needs observations in one array, and those of {name} are {env.observation_space}")
+    return env, int(env.action_space.n), int(np.prod(env.observation_space.shape)) + 1
 
 
 def between(each: Sequence[float]) -> str:
@@ -271,6 +373,11 @@ def names_of(given: dict[str, Any]) -> tuple[str, ...]:
 
 def check(given: dict[str, Any], explorers: Sequence[str]) -> None:
     """Options that mean nothing together are refused before anything is done."""
+    for name, least in (("seed", 0), ("steps", 1), ("batch", 1)):
+        if given.get(name, least) < least:
+            raise ValueError(f"{flag(name)} is {given[name]}; give {least} or more")
+    if "actions" in given and ("resume" in given or not given.get("logged")):
+        raise ValueError("--actions is for --logged without --resume, where nothing else names the actions")
     if given.get("shuffles", 1) < 0:
         raise ValueError(f"--shuffles is {given['shuffles']}; give 0 (the file's order) or more")
     if "resume" in given:
@@ -289,8 +396,9 @@ def check(given: dict[str, Any], explorers: Sequence[str]) -> None:
             raise ValueError(
                 f"{flag(sorted(fixed)[0])} is fixed in {given['resume']}, which goes on in order: leave it out"
             )
-    if given.get("logged") and {"label", "shuffles", "log"} & given.keys():
-        wrong = sorted({"label", "shuffles", "log"} & given.keys())[0]
+    of_choices = {"batch", "label", "log", "shuffles", "steps"}
+    if given.get("logged") and of_choices & given.keys():
+        wrong = sorted(of_choices & given.keys())[0]
         raise ValueError(f"{flag(wrong)} means nothing with --logged, whose rows were chosen already: leave it out")
     for name, of in OWN_OPTIONS.items():
         if name in given and not set(of) & set(explorers) and "resume" not in given:
@@ -310,6 +418,7 @@ def check(given: dict[str, Any], explorers: Sequence[str]) -> None:
             raise ValueError(f"--{name} {given[name]} is a folder: name a file in it")
 
 
+FOR_TABLES = ("label", "losses", "bits", "batch", "logged", "actions", "log", "save", "resume")
 OWN_OPTIONS = {
     "gamma_scale": ("squarecb",),
     "gamma_exponent": ("squarecb",),
@@ -343,18 +452,23 @@ def parser() -> Parser:
         usage="policygrad bandit DATA [--label NAME] [--explorer NAMES] [--oracle NAME] [options]",
         description="Contextual bandits on a classification set: an action names a row's class, and only the reward\n"
         "of the chosen one is seen (1 if right). A row is chosen before it is learned from, so the mean is honest.\n"
-        "With --logged: learn from what somebody else chose.",
+        "Numbers are standardised by the whole file before the first choice: its features are seen, not its labels.\n"
+        "An environment (PageLayout-v0) is played step by step. With --logged: learn from what somebody else chose.",
         argument_default=argparse.SUPPRESS,
     )
     option = made.add_argument
-    option("data", metavar="DATA", help="breast_cancer, digits, iris, wine, or a .csv or .parquet file")
+    option(
+        "data", metavar="DATA", help="breast_cancer, digits, iris, wine, a .csv or .parquet file, or a pure environment"
+    )
     option("--label", metavar="NAME", help="the column that holds the class (files only; default: none)")
     every = ", ".join(NAMES)
     words = f"of {every} (default: all, compared; squarecb where a file is made)"
     option("--explorer", metavar="NAMES", type=known_names, help=words)
     kinds = "linear: ridge regression, exact; gradient: adaptive gradients; network: a small MLP (default: linear)"
     option("--oracle", choices=["linear", "gradient", "network"], help=kinds)
-    option("--shuffles", metavar="N", type=int, help="orders of the rows; 0: the file's own, once (default: 10)")
+    option("--shuffles", metavar="N", type=int, help="orders of the rows, or runs; 0: the file's order (default: 10)")
+    option("--steps", metavar="N", type=int, help="environments: steps of a run (default: 10000)")
+    option("--batch", metavar="N", type=int, help="tables: choose N rows with one model, then learn (default: 1)")
     option("--seed", metavar="N", type=int, help="of orders, choices and networks (default: 0)")
     option("--losses", action="store_true", help="learn from losses (1 if wrong) instead of rewards (default: rewards)")
     option("--bits", metavar="N", type=int, help="hash named features into 2^N slots (default: a place for each)")
@@ -391,6 +505,8 @@ def parser() -> Parser:
     )
     words = "DATA is a log with the columns action, reward (or loss) and propensity: learn from it, and estimate"
     option("--logged", action="store_true", help=f"{words} what the bandit would have earned (default: no)")
+    words = "--logged: actions 0 to N−1, or names in the order of their probabilities (default: those that appear)"
+    option("--actions", metavar="N|NAMES", type=actions_of, help=words)
     option("--json", action="store_true", help="print one JSON object and nothing else (default: tables)")
     return made
 
@@ -401,6 +517,14 @@ def known_names(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         raise argparse.ArgumentTypeError(f"there is no explorer {unknown[0]!r}: choose of {', '.join(NAMES)}")
+    return names
+
+
+def actions_of(text: str) -> tuple[str, ...]:
+    """``12`` for 0 to 11, or ``left,right``."""
+    names = tuple(map(str, range(int(text)))) if text.isdecimal() else tuple(part.strip() for part in text.split(","))
+    if len(names) < 2 or len(set(names)) < len(names) or "" in names:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 on, and no list of different names")
     return names
 
 
