@@ -12,6 +12,7 @@ from test_train import assert_same_run, stop_at
 
 import policygrad as pg
 from policygrad.models import make_model
+from policygrad.run import notes
 from policygrad.run.api import data_of, offpolicy
 from policygrad.run.offpolicy import OVERLAP, undone, with_propensities
 from policygrad.run.ope import ope
@@ -83,6 +84,9 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path, data):
         offpolicy(PROBE, file, path=tmp_path / "parts", callback=stop_at(500), **how)
     pg.resume(tmp_path / "parts", tensorboard=False)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    datasets.save(file, data._replace(reward=-data.reward))
+    with pytest.raises(RecipeError, match="is not what .* has learned from: a resumed run keeps its data"):
+        pg.resume(tmp_path / "parts", total_timesteps=2560, tensorboard=False)
     file.unlink()
     assert pg.load(tmp_path / "whole").evaluate(episodes=4)[0].mean > -1, "a run that is only looked at needs no data"
 
@@ -100,6 +104,12 @@ def test_learning_begins_with_the_behaviour_and_ends_where_the_data_end(tmp_path
     assert 80 <= ope(learned, played).effective_sample_size < 95
     recipe = make_recipe("offpolicy", PROBE, data="-", behaviour=str(run.path))
     np.testing.assert_allclose(data_of(recipe, played._replace(log_mu=None)).log_mu, played.log_mu, atol=2e-5)
+
+
+def test_without_weights_the_bias_is_told(data, capsys):
+    notes.SAID.clear()
+    offpolicy(PROBE, data, out=None, total_timesteps=32, correction="none", eval_every=0, **TINY)
+    assert "the gradient is that of the policy that made the data, and biased" in capsys.readouterr().err
 
 
 def test_only_the_lost_seed_goes_back():

@@ -310,6 +310,8 @@ def begin(
         fit.directory = RunDirectory.create(name, recipe.algo, out)
     if fit.directory is not None:
         fit.directory.write_recipe(recipe.to_dict())
+        if recipe.collect == "dataset":
+            old.keep_fingerprint(fit.directory, read_dataset(recipe.data) if dataset is None else check(dataset))
     return Run(fit)
 
 
@@ -440,6 +442,8 @@ def reopen(path: str | os.PathLike, *, env: Any = None, model: Any = None, **opt
             f"a run with workers={stored.workers} cannot go on with workers={recipe.workers}: one process keeps its "
             "environments in the checkpoint, and workers do not; start a new run"
         )
+    if recipe.collect == "dataset" and recipe.data != IN_MEMORY:
+        old.require_same_data(directory, recipe)
     program = program_of(recipe, stored_env(recipe, env), model, stored_groups(directory))
     fit = loop.resume(program, directory) if directory.last.exists() else loop.start(program, directory)
     fit.history.extend(stored_history(directory, recipe, fit.env_steps))

@@ -22,14 +22,19 @@ from jaxtyping import Array
 from policygrad.collect.dataset import dataset_collector
 from policygrad.learn.old_data import overlap, seen_by
 from policygrad.run.host import HostProgram
+from policygrad.run.notes import note
 from policygrad.run.policy import Policy, cast, with_memory
 from policygrad.run.program import SEEDS, Program, RunState, Stats, advancer, compiled, means, select, updater
 from policygrad.run.recipes import Recipe, RecipeError
+from policygrad.run.record import RunDirectory
 from policygrad.spaces import parts, to_bounds, unmasked
-from policygrad.storage.datasets import Dataset, DatasetError, trajectories
+from policygrad.storage.datasets import Dataset, DatasetError, fingerprint, trajectories
+from policygrad.storage.formats import read_dataset
 from policygrad.types import MaskedObs, Trajectory
 
 OVERLAP = "offpolicy/overlap"
+FINGERPRINT = "data.sha256"
+"""Beside the recipe of a run: its dataset's."""
 
 
 # A dataset, as a policy sees it
@@ -167,8 +172,8 @@ def loaded(dataset: Dataset, recipe: Recipe, observation_space: spaces.Space, ac
 
 
 def weigh(model: Any, data: Trajectory, correction: str) -> Stats:
-    """What all the data are worth to this policy: ``overlap`` is the share that is left by the weights of the correction,
-    ``effective_sample_size`` that by ρ_τ, in episodes, and ``largest_share`` the part that one episode has of all
+    """What all the data are worth to this policy: ``overlap`` is the share that the weights of the correction leave,
+    ``effective_sample_size`` what ρ_τ leave, in episodes, and ``largest_share`` the part that one episode has of all
     ρ_τ."""
     log_rho = jnp.where(data.mask, seen_by(model, data)[0] - data.log_mu, 0)
     return {
@@ -178,11 +183,34 @@ def weigh(model: Any, data: Trajectory, correction: str) -> Stats:
     }
 
 
+# A run keeps its data
+
+
+def keep_fingerprint(directory: RunDirectory, dataset: Dataset) -> None:
+    """Write down what a run learns from."""
+    (directory.path / FINGERPRINT).write_text(fingerprint(dataset) + "\n")
+
+
+def require_same_data(directory: RunDirectory, recipe: Recipe) -> None:
+    """Refuse to go on with other data than those a run began with."""
+    known = directory.path / FINGERPRINT
+    if known.exists() and known.read_text().strip() != fingerprint(read_dataset(recipe.data)):
+        raise RecipeError(
+            f"{recipe.data} is not what {directory.path} has learned from: a resumed run keeps its data, so bring "
+            "those back, or start a new run"
+        )
+
+
 # How far learning may go
 
 
 def require_overlap(program: Any, state: RunState) -> None:
     """Refuse to begin where the data say next to nothing about the policy that begins."""
+    if program.recipe.correction == "none":
+        note(
+            "correction=none weighs nothing: the gradient is that of the policy that made the data, and biased for the "
+            "one that learns"
+        )
     _, stats = program.advance(state, jnp.int32(0))
     worst = float(np.min(means(stats)[OVERLAP]))
     if worst < program.recipe.min_overlap:
