@@ -16,6 +16,7 @@ def probabilities(run, mdp):
     return np.asarray(policy_probabilities(mdp, run.policy.model, 1))[0]
 
 
+@pytest.mark.slow  # the example's test holds the soft half of it
 def test_maxent_learns_the_soft_optimum_and_the_bonus_does_not():
     """Seed 0, 1,000,000 steps: the wide way with the exact soft policy's probability, 0.855 ± 0.02; the one-step bonus
     with the same coefficient keeps to the narrow one."""
@@ -31,15 +32,15 @@ def test_maxent_learns_the_soft_optimum_and_the_bonus_does_not():
     assert probabilities(bonus, mdp)[0, 1] < 0.5
 
 
-def test_the_temperature_finds_its_entropy():
+@pytest.mark.parametrize("alpha", [pytest.param(0.02, marks=pytest.mark.slow), 0.6])
+def test_the_temperature_finds_its_entropy(alpha):
     """Seed 0, 300,000 steps on the fork: 0.5 nats a step of at most 0.69, from two sides."""
-    for alpha in (0.02, 0.6):
-        run = pg.train(
-            fork(4, 0.9, time_limit=100), "maxent", alpha=alpha, target_entropy=0.5, alpha_rate=0.05, out=None,
-            **SMALL | dict(total_timesteps=300_000, learning_rate=0.02),
-        )  # fmt: skip
-        assert float(run.history["train/entropy"].ravel()[-1]) == pytest.approx(0.5, abs=0.04)
-        assert float(run.history["train/alpha"].ravel()[-1]) != pytest.approx(alpha, rel=0.5)
+    run = pg.train(
+        fork(4, 0.9, time_limit=100), "maxent", alpha=alpha, target_entropy=0.5, alpha_rate=0.05, out=None,
+        **SMALL | dict(total_timesteps=300_000, learning_rate=0.02),
+    )  # fmt: skip
+    assert float(run.history["train/entropy"].ravel()[-1]) == pytest.approx(0.5, abs=0.04)
+    assert float(run.history["train/alpha"].ravel()[-1]) != pytest.approx(alpha, rel=0.5)
 
 
 def test_what_cannot_be_steered_is_refused():
