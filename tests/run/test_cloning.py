@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import jax
 import numpy as np
@@ -105,6 +106,14 @@ def test_a_clone_is_a_run(folder):
     assert noted["dataset"].endswith("d.safetensors") and noted["rows"] == demonstrations(40).rows
     with pytest.raises(ValueError, match="is a clone: go on imitating with policygrad clone --resume"):
         pg.resume(folder / "clone")
+
+
+def test_a_clone_worse_than_no_learning_says_so():
+    data, options = demonstrations(12), QUICK | {"out": None, "epochs": 2}
+    with pytest.warns(UserWarning, match=r"held-out episodes worse than an untrained policy .*learning-rate"):
+        pg.clone(data, **options | {"learning_rate": 1e30})
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        pg.clone(data, **options)
 
 
 def test_the_best_held_out_likelihood_is_kept(folder):

@@ -1,5 +1,7 @@
 """Recorded episodes are the environment's own, with the log-probabilities of the policy that played them."""
 
+import argparse
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from policygrad.models.actor_critic import initial_carry, unroll
 from policygrad.run.api import begin
 from policygrad.run.policy import with_memory
 from policygrad.run.recording import forget, record
+from policygrad.storage import datasets
 from policygrad.storage.datasets import trajectories
 from policygrad.storage.formats import read_dataset
 
@@ -105,11 +108,16 @@ def test_forgetting_undoes_remembering(space, action_space, masked):
 
 def test_the_command(runs, tmp_path, capsys):
     from policygrad.cli.main import main
+    from policygrad.cli.record import results
 
     pg.train("CartPole-v1", "reinforce", path=tmp_path / "run", total_timesteps=64, n_envs=2, net=(4,), eval_every=0,
              tensorboard=False)  # fmt: skip
     assert main(["record", str(tmp_path / "run"), "--episodes", "2", "--out", str(tmp_path / "d.safetensors")]) == 0
     words = capsys.readouterr().out
     assert "2 episodes of reinforce on CartPole-v1, sampled" in words and "next: policygrad clone" in words
+    assert "--duplicates" not in words
+    twice = datasets.join([datasets.load(tmp_path / "d.safetensors")] * 2)
+    shown = results(argparse.Namespace(mode="greedy", out="d.csv"), pg.load(tmp_path / "run"), twice)
+    assert "only 2 of them differ" in shown and shown.endswith("clone d.csv --duplicates keep")
     assert main(["record", str(tmp_path / "run"), "--out", str(tmp_path / "d.safetensors")]) == 2
     assert "already exists" in capsys.readouterr().err

@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
     say(f"{n} {what} of {run.recipe.env} to learn from ({rows:,} steps), {held} held out")
     talk = Talk(quiet)
     try:
-        work.learn(tell=talk, tensorboard=tensorboard)
+        with warnings_as_notes():
+            work.learn(tell=talk, tensorboard=tensorboard)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; go on with: policygrad clone --resume {run.path}", stop.signum) from None
     except BaseException:

@@ -49,6 +49,10 @@ def parser() -> Parser:
 
 def results(args: argparse.Namespace, run: Any, dataset: Any) -> str:
     """What was made, and what to try next."""
+    from policygrad.run.demonstrations import fingerprints
+
+    distinct = len(set(fingerprints(dataset)))
+    repeats = distinct < dataset.episodes
     returns, cut = dataset.returns, int((~dataset.terminated).sum())
     between = f"mean {returns.mean():.1f}, least {returns.min():.1f}, greatest {returns.max():.1f}"
     return "\n".join(
@@ -57,6 +61,7 @@ def results(args: argparse.Namespace, run: Any, dataset: Any) -> str:
             f"{dataset.rows:,} steps, {cut} cut by the time limit",
             f"return: {between}",
             f"made: {args.out}" + ("" if dataset.log_mu is not None else ", without log_mu: a mode has no density"),
-            f"next: policygrad clone {args.out}",
+            *([f"only {distinct} of them differ: a clone needs to be told what to do with twins"] if repeats else []),
+            f"next: policygrad clone {args.out}" + (" --duplicates keep" if repeats else ""),
         ]
     )

@@ -10,6 +10,7 @@ and, with DAgger, ``dagger-<i>.safetensors``: the episodes of each round.
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -304,6 +305,7 @@ class Work:
                         self.add(self.place.round + 1)
                         self.place = Place(self.place.round + 1)
                     self.save()
+                self.warn_if_worse()
         finally:
             fit.program.close()
             if writer is not None:
@@ -313,15 +315,20 @@ class Work:
             self.run.plot(key=f"{'eval' if self.held is not None else 'train'}/nll")
         return self.run
 
+    @property
+    def batch(self) -> int:
+        """Columns of a minibatch: rows, or with memory whole episodes."""
+        size = self.cloning.batch_size
+        memoryless = is_memoryless(self.run.policy.model)
+        return size if memoryless else max(1, round(size / self.train.length.mean()))
+
     def round(self, stop: loop.Stop, writer: MetricsWriter | None, tell: Tell) -> None:
         """Epochs until the held-out likelihood has not become better for a while."""
         fit, cloning, recipe = self.fit, self.cloning, self.run.recipe
         learner, model = fit.program.learner, self.run.policy.model
         prepare = partial(as_trajectory, env=self.run.env, recipe=recipe, model=model)
         train, held = prepare(self.train), None if self.held is None else prepare(self.held)
-        batch = cloning.batch_size
-        if not is_memoryless(model):
-            batch = max(1, round(batch / self.train.length.mean()))
+        batch = self.batch
         rows, sides = self.train.rows, {"train": train} | ({} if held is None else {"eval": held})
         pass_over = epoch(learner, batch)
 
@@ -357,6 +364,20 @@ class Work:
             if stop.signum is not None:
                 kept = "" if fit.directory is None else f"; saved in {fit.directory.path}"
                 raise loop.Interrupted(f"stopped after {self.place.epoch} epochs{kept}", stop.signum)
+
+    def warn_if_worse(self) -> None:
+        """Say so where the untrained policy explains the episodes better than the best clone."""
+        fit, learner, judged = self.fit, self.fit.program.learner, self.train if self.held is None else self.held
+        prepare = partial(as_trajectory, env=self.run.env, recipe=self.run.recipe, model=self.run.policy.model)
+        state = jax.jit(learner.observe)(loop.start(fit.program).state.learner, prepare(self.train))
+        untrained = -float(likelihood(learner.model(state), prepare(judged), self.batch).nll)
+        if fit.best.reward[0] < untrained:
+            warnings.warn(
+                f"the clone explains the {'training' if self.held is None else 'held-out'} episodes worse than an "
+                f"untrained policy ({fit.best.reward[0]:.4g} nats a step, untrained "
+                f"{untrained:.4g}): it diverged or overfits at once; lower learning_rate (--learning-rate), or record more",
+                stacklevel=3,
+            )
 
     def add(self, i: int) -> None:
         """The episodes of DAgger's round ``i``: played, or read where they were played before."""
