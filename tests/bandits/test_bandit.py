@@ -1,5 +1,7 @@
 """Bandits: signs, weights, bounds and what cannot be."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,3 +167,10 @@ def test_what_has_diverged_is_refused():
     require_finite("squarecb", fine)
     with pytest.raises(RuntimeError, match="squarecb has diverged"):
         require_finite("squarecb", fine, jnp.asarray([0.0, jnp.nan]))
+
+
+def test_the_pages_snippet_runs_as_printed():
+    page = (Path(__file__).parents[2] / "docs" / "30-bandits.md").read_text(encoding="utf-8")
+    names = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    assert int(names["state"].rows) == 1 and names["probabilities"].shape == (3,)

@@ -104,6 +104,7 @@ def test_hashed_features_and_a_network(cli, fruit):
         (("PageLayout-v0", "--label", "kind"), "--label is for tables, and PageLayout-v0 is an environment"),
         (("PageLayout-v0", "--shuffles", "0"), "give 1 run or more"),
         (("PageLayout-v1", "--steps", "5"), "no environment 'PageLayout-v1'"),
+        (("gym:CartPole-v1",), "is stepped on the host; a bandit plays pure environments"),
         (("Pendulum-v1",), "a bandit needs Discrete actions"),
         (("iris", "--resume", "nothing.safetensors"), "there is no checkpoint nothing.safetensors"),
         (("iris", "--resume", "x.safetensors", "--bits", "3"), "--bits is fixed in x.safetensors"),

@@ -49,7 +49,8 @@ def load_table(source: str, label: str | None = None, classes: tuple[str, ...] |
             raise ValueError(f"{source} has its own label: leave --label out")
         columns, words = bundled(source)
     else:
-        raise ValueError(f"there is no data {source!r}: give a .csv or .parquet file, or one of {', '.join(BUNDLED)}")
+        known = ", ".join(BUNDLED)
+        raise ValueError(f"there is no data {source!r}: give a .csv or .parquet file, a pure environment, or {known}")
     return classified(source, columns, words, classes)
 
 

@@ -283,7 +283,7 @@ def is_world(given: dict[str, Any]) -> bool:
         if "steps" in given:
             raise ValueError(f"--steps is for environments, and {name} is a table: leave it out")
         return False
-    if not ("steps" in given or name in registry.names() or is_own(name)):
+    if not ("steps" in given or name in registry.names() or is_own(name) or name.startswith("gym:")):
         return False
     wrong = [option for option in FOR_TABLES if option in given]
     if wrong:
