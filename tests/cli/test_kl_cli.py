@@ -35,6 +35,24 @@ def test_both_ways_and_the_estimators(cli):
     assert [float(row[4]) < 0.005 < float(row[6]) for row in rows[::2]] == [True] * 3
 
 
+def test_without_an_exact_number_the_samples_have_to_do(cli):
+    """A mixture over three numbers whose two parts are the same: D = 3/2 for normal(0, 1) and normal(1, 1)."""
+    three = "mixture(0.5*normal([0, 0, 0], 1) + 0.5*normal([0, 0, 0], 1))"
+    code, out, err = cli("kl", three, "normal([1, 1, 1], 1)", "--n", "4000")
+    assert code == 0 and err == "" and "D(P‖Q) = ?, no exact number" in out and "nats" not in out
+    k1, k2, _ = [line.split() for line in out.splitlines() if line.split()[:1] in (["k1"], ["k2"], ["k3"])][:3]
+    assert k1[1] == "0" and k2[1] == "?" and float(k1[4]) < 1.5 < float(k1[6])
+    assert json.loads(cli("kl", three, three, "--n", "9", "--json")[1])["D(P‖Q)"]["divergence"] is None
+
+
+def test_far_apart_is_not_biased(cli):
+    """No node is where normal(60, 1) is; and yet E_P[r] = 1, whatever lies between."""
+    _, out, _ = cli("kl", "normal(0, 1)", "normal(60, 1)", "--n", "10", "--json")
+    for way in ("D(P‖Q)", "D(Q‖P)"):
+        rows = json.loads(out)[way]["estimators"]
+        assert rows["k1"]["bias"] == rows["k3"]["bias"] == 0 and rows["k2"]["bias"] > 1e5
+
+
 def test_json_is_one_object_and_nothing_else(cli):
     argv = ["kl", "categorical(0.2, 0.8)", "categorical(1, 0)", "--n", "100", "--json"]
     code, out, err = cli(*argv)
@@ -88,6 +106,8 @@ def test_what_is_written_is_what_is_meant():
         (["normal(0, 1)", "normal(0, 1)", "--n", "1"], "at least 2 samples"),
         (["normal(0, 1)", "normal(0, 1)", "--pictur", "x"], "did you mean --picture?"),
         (["beta(2, 2)", "beta(2, 2)", "--picture", "there"], "fits one normal(mean, std)"),
+        (["beta(2, 2)", "normal(0, 0.01)", "--picture", "there"], "DiagGaussian does what Beta never does"),
+        (["mixture(1*tanh_normal(0, 1))", "normal(0, 0.01)", "--picture", "there"], "what Mixture never does"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(cli, tmp_path, monkeypatch, argv, words):

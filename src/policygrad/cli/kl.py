@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int:
         return 0
     print(f"P = {args.p}\nQ = {args.q}")
     for (way, found), drawn in zip(ways.items(), "PQ"):
-        print(f"\n{way} = {found['divergence']:.6g} nats, {found['how']}\n{table(found, drawn, args.n)}")
+        number = "?" if found["divergence"] is None else f"{found['divergence']:.6g} nats"
+        print(f"\n{way} = {number}, {found['how']}\n{table(found, drawn, args.n)}")
     print("\ntry: --picture DIR draws what fitting Q to P does, forward and reverse, as a GIF and a PNG")
     return 0
 
@@ -82,25 +83,33 @@ def direction(p: Any, q: Any, args: argparse.Namespace) -> dict[str, Any]:
 
     from policygrad.learn import divergence
 
-    truth = float(divergence.kl(p, q))
+    try:
+        truth = float(divergence.kl(p, q))
+    except ValueError:  # mixtures over three numbers, or many bits: the samples have to do
+        truth = None
     drawn = divergence.samples(p, q, args.n, jax.random.key(args.seed))
     try:
         moments = divergence.estimator_moments(p, q)
-    except ValueError:  # several numbers: the samples have to do
+    except ValueError:  # several numbers
         moments = {}
+    unbiased = ("k1", "k3") if divergence.on_whole_line(p) and divergence.on_whole_line(q) else ()  # there E_P[r] = 1
     rows = {}
     for name, values in drawn.items():
         exact = moments.get(name)
         mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
         margin = 1.96 * std / math.sqrt(args.n)
         rows[name] = {
-            "bias": None if exact is None else float(exact.mean) - truth,
+            "bias": 0.0 if name in unbiased else None if exact is None or truth is None else float(exact.mean) - truth,
             "std": std if exact is None else float(exact.std),
             "mean": mean, "low": mean - margin, "high": mean + margin,
         }  # fmt: skip
-    how = "closed form" if divergence.has_exact(p, q) else "quadrature"
-    return {"divergence": truth, "how": "a sum over all actions" if divergence.is_discrete(p) else how,
-            "estimators": rows}  # fmt: skip
+    if truth is None:
+        how = "no exact number"
+    elif divergence.is_discrete(p):
+        how = "a sum over all actions"
+    else:
+        how = "closed form" if divergence.has_exact(p, q) else "quadrature"
+    return {"divergence": truth, "how": how, "estimators": rows}
 
 
 def table(found: dict[str, Any], drawn: str, n: int) -> str:

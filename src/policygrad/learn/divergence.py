@@ -318,7 +318,8 @@ def fit(
     if direction == "reverse" and gradient == "pathwise" and not isinstance(start, DiagGaussian | TanhGaussian):
         raise ValueError(f"no gradient goes through a sample of {name(start)}: give gradient='score'")
     doer, other = (target, start) if direction == "forward" else (start, target)
-    if not jnp.all(jnp.isfinite(of_samples(doer, other, n, key)["k1"])):
+    beyond = on_whole_line(doer) and not on_whole_line(other)
+    if beyond or not jnp.all(jnp.isfinite(of_samples(doer, other, n, key)["k1"])):
         raise ValueError(f"the {direction} divergence is infinite: {name(doer)} does what {name(other)} never does")
     params, static = eqx.partition(start, trainable(start))
     optimizer = optax.adam(learning_rate)
@@ -395,6 +396,12 @@ def parts_of(d: Any) -> tuple[Any, ...]:
 
 def is_discrete(d: Any) -> bool:
     return isinstance(parts_of(d)[0], Categorical | Bernoulli)
+
+
+def on_whole_line(d: Any) -> bool:
+    """Whether there is a density everywhere: a Gaussian, or a mixture that has one."""
+    weights = np.exp(d.log_weights) if isinstance(d, Mixture) else np.ones(1)
+    return any(isinstance(plain(part), DiagGaussian) and w > 0 for part, w in zip(parts_of(d), weights))
 
 
 def shape_of(d: Any) -> tuple[int, ...]:
