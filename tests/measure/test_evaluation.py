@@ -3,8 +3,10 @@ episode."""
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import bootstrap
 
+from policygrad.envs.tabular import random_mdp
 from policygrad.measure.evaluation import (
     ESTIMATORS,
     Sums,
@@ -31,6 +33,43 @@ def test_on_policy_all_estimators_are_the_mean():
     data, _ = episodes(np.random.default_rng(0), 50, gap=0.0)
     found = {name: make(data, 0.9).estimate for name, make in ESTIMATORS.items()}
     np.testing.assert_allclose(list(found.values()), (0.9 ** np.arange(3) @ data.reward).mean(), rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def studied():
+    """200 datasets of 60 episodes of four steps, played in a small world by another policy, with a cross-fitted Q; and
+    the true J of π, backwards in time."""
+    n, n_steps, rng = 200, 4, np.random.default_rng(2)
+    mdp = random_mdp(12, 3, 2, branching=2, n_rewards=1, horizon=n_steps)
+    pi, mu = (softmax(0.5 * rng.normal(size=(3, 2)), axis=-1) for _ in range(2))
+    pays, truth = mdp.reward_value[..., 0], np.zeros(3)
+    for _ in range(n_steps):
+        truth = np.einsum("sa,saz,saz->s", pi, mdp.transition, pays + truth)
+    draw = lambda p: np.argmax(rng.random((*p.shape[:-1], 1)) < np.cumsum(p, axis=-1), axis=-1)  # noqa: E731
+    now, rows = draw(np.broadcast_to(mdp.initial, (n, 60, 3))), []
+    for _ in range(n_steps):
+        action = draw(mu[now])
+        then = draw(mdp.transition[now, action])
+        rows.append((now, action, pays[now, action, then], np.log(pi / mu)[now, action]))
+        now = then
+    sets = []
+    for state, action, reward, log_rho in zip(*(np.stack(x, axis=1) for x in zip(*rows))):
+        mask = np.ones(state.shape, bool)
+        guess = cross_fitted(state, action, reward, mask, np.broadcast_to(pi, (n_steps, 3, 2)), 1.0)
+        sets.append(logged(reward, log_rho, mask, *guess))
+    return sets, mdp.initial @ truth
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_all_six_are_right_and_their_intervals_cover(studied, name):
+    """Enough effective episodes (more than 30 of 60, in the mean): no bias that 200 datasets could see, and 95 %
+    intervals that hold the truth in 86 to 98 % of them. Standard error of the coverage: 2 %."""
+    sets, truth = studied
+    found = [interval(ESTIMATORS[name](data, 1.0), n=200, seed=i) for i, data in enumerate(sets)]
+    values = np.array([x.value for x in found])
+    assert np.mean([overlap(data).effective for data in sets]) > 30
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(len(sets))
+    assert 0.86 <= np.mean([x.low <= truth <= x.high for x in found]) <= 0.98
 
 
 @pytest.mark.parametrize("name", ["is", "wis"])
