@@ -61,7 +61,7 @@ def results(args: argparse.Namespace, run: Any, dataset: Any) -> str:
             f"{dataset.rows:,} steps, {cut} cut by the time limit",
             f"return: {between}",
             f"made: {args.out}" + ("" if dataset.log_mu is not None else ", without log_mu: a mode has no density"),
-            *([f"only {distinct} of them differ: a clone needs to be told what to do with twins"] if repeats else []),
+            *([f"distinct episodes: {distinct}; a clone must be told what to do with twins"] if repeats else []),
             f"next: policygrad clone {args.out}" + (" --duplicates keep" if repeats else ""),
         ]
     )

@@ -374,8 +374,8 @@ class Work:
         if fit.best.reward[0] < untrained:
             warnings.warn(
                 f"the clone explains the {'training' if self.held is None else 'held-out'} episodes worse than an "
-                f"untrained policy ({fit.best.reward[0]:.4g} nats a step, untrained "
-                f"{untrained:.4g}): it diverged or overfits at once; lower learning_rate (--learning-rate), or record more",
+                f"untrained policy ({fit.best.reward[0]:.4g} nats a step, untrained {untrained:.4g}): it diverged or "
+                "overfits at once; lower learning_rate (--learning-rate), or record more episodes",
                 stacklevel=3,
             )
 
