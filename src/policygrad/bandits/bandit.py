@@ -280,7 +280,9 @@ def require_finite(name: str, *found: Any) -> None:
     """
     leaves = [leaf for leaf in jax.tree.leaves(found) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     if not all(np.isfinite(leaf).all() for leaf in leaves):
-        raise RuntimeError(f"{name} has diverged, its numbers are not finite: choose a smaller learning rate")
+        raise RuntimeError(
+            f"{name} has diverged, its numbers are not finite: choose a smaller learning rate, or milder options"
+        )
 
 
 def make_oracle(name: str, n_actions: int, n_features: int, **options: Any) -> Oracle:
