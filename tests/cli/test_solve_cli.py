@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import policygrad
 from policygrad.cli.main import main
 
 WORLD = {
@@ -97,6 +98,27 @@ def test_a_temperature_whose_inverse_overflows_is_none(cli):
     )
     np.testing.assert_allclose(soft["value"], hard["value"], atol=1e-12)
     np.testing.assert_allclose(np.sum(soft["policy"], axis=-1), 1)
+
+
+def test_a_run_has_its_critic_held_against_the_exact_value(cli, tmp_path):
+    """A2C with tables on the chain, seed 0: V of its policy by hand."""
+    run = policygrad.train("chain", algo="a2c", policy="tabular", env_kwargs={"n": 4}, total_timesteps=2000, gamma=0.9,
+                           learning_rate=0.05, out=tmp_path)  # fmt: skip
+    report = json.loads(cli("solve", "chain", "--policy", str(run.path), "--json")[1])
+    assert report["gamma"] == 0.9 and json.loads(report["env_kwargs"]) == {"n": 4} and len(report["value"]) == 4
+    pi, mdp = np.array(report["policy"]), run.env
+    seen = [
+        float(run.models[0](policygrad.types.Input(np.int32(s), np.int32(0), False), None)[0].value) for s in range(3)
+    ]
+    transition = np.einsum("sa,sax->sx", pi, mdp.transition)[:3]
+    reward = np.einsum("sa,sax,sax->s", pi, mdp.transition, mdp.reward_value[..., 0])[:3]
+    by_hand = np.linalg.solve(np.eye(3) - 0.9 * transition[:, :3], reward)
+    np.testing.assert_allclose(report["value"], [*by_hand, 0], atol=1e-9)
+    np.testing.assert_allclose(report["critic"], [*seen, 0], atol=1e-6)
+    assert report["rms_error"] == pytest.approx(np.sqrt(np.mean((by_hand - seen) ** 2)))
+    assert "RMS error of the learned V" in cli("solve", "chain", "--policy", str(run.path))[1]
+    code, out, err = cli("solve", "cliff", "--policy", str(run.path))
+    assert code == 2 and out == "" and "another observation_space" in err
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])

@@ -31,14 +31,26 @@ KINDS = (".json", ".csv", ".parquet")
 
 def main(argv: list[str]) -> int:
     args = parser().parse(argv)
-    method = args.method or ("policy-evaluation" if args.policy is not None else None)
+    method: Any = args.method or ("policy-evaluation" if args.policy is not None else None)
     require_sensible(args, method)
     with importing():
         import numpy as np
 
         from policygrad.measure import dynamic
+    run = trained(args.policy)
+    args.gamma = args.gamma if args.gamma is not None else 0.99 if run is None else run.recipe.gamma
+    if run is not None and run.recipe.env == args.env:
+        args.env_kwargs = args.env_kwargs or run.recipe.env_kwargs
     mdp = world(args.env, args.env_kwargs)
-    policy: Any = None if args.policy is None else read_policy(args.policy, mdp.n_states, mdp.n_actions)
+    policy: Any = None
+    if run is not None:
+        mdp = mdp if args.horizon is None else replace(mdp, horizon=args.horizon)
+        policy, critic = policy_and_critic(run, mdp, args)
+        if method in LEARNED:
+            return learned(mdp, policy, method, args)
+        return judged(mdp, policy, critic, args)
+    if args.policy is not None:
+        policy = read_policy(args.policy, mdp.n_states, mdp.n_actions)
     horizon = len(policy) if args.horizon is None and policy is not None and policy.ndim == 3 else args.horizon
     if horizon is not None:
         mdp = replace(mdp, horizon=horizon)
@@ -87,13 +99,16 @@ def parser() -> Parser:
     option("--method", choices=METHODS, metavar="NAME", help=f"one of those below {default}")
     words = "options of the world, such as n=12 or opponent=copycat, or JSON (default: none)"
     option("--env-kwargs", metavar="OPTIONS", default="", help=words)
-    option("--gamma", type=float, default=0.99, metavar="X", help="discount γ (default: 0.99)")
+    option("--gamma", type=float, metavar="X", help="discount γ (default: 0.99; with --policy RUN: the run's)")
     option(
         "--horizon", type=int, metavar="T", help="the problem ends after T steps (default: the world's own, or none)"
     )
     option("--temperature", type=float, default=0.0, metavar="X", help="α: pay r − α log π as well (default: 0)")
-    words = "π(a | s): .json, or .csv or .parquet with columns pi_0, pi_1, ..., as --out writes them (default: uniform)"
-    option("--policy", metavar="FILE", help=words)
+    words = (
+        "π(a | s): .json, or .csv or .parquet with columns pi_0, pi_1, ..., as --out writes them; or the folder of a "
+        "run, whose learned V is then held against the exact one (default: uniform)"
+    )
+    option("--policy", metavar="FILE|RUN", help=words)
     option("--out", metavar="FILE", help="write V, Q and π to a .json, .csv or .parquet file (default: do not)")
     option("--json", action="store_true", help="print one JSON object and nothing else (default: a table)")
     group = made.add_argument_group("td0, n-step and td-lambda")
@@ -216,6 +231,45 @@ def read_policy(path: str, n_states: int, n_actions: int) -> Any:
     return policy if len(policy) == n_states else policy.reshape(-1, n_states, n_actions)
 
 
+def trained(path: str | None) -> Any:
+    """The run in that folder; None where the policy is a file, or not given."""
+    if path is None or not Path(path).is_dir():
+        return None
+    with importing():
+        from policygrad.run.api import load
+    return load(path)
+
+
+def policy_and_critic(run: Any, mdp: Any, args: argparse.Namespace) -> tuple[Any, Any]:
+    """π ``[S, A]`` of the run's first seed and its learned V̂ ``[S]``, zero at ends; with a horizon both for each time.
+    V̂ is None where the run has no critic."""
+    import numpy as np
+
+    from policygrad.measure.exact import policy_probabilities
+    from policygrad.models.actor_critic import is_memoryless, values
+
+    model, recipe, env = run.models[0], run.recipe, run.env
+    for what in ("observation_space", "action_space"):
+        if getattr(env, what) != getattr(mdp, what):
+            raise ValueError(f"{args.policy} was trained on another {what} than that of {args.env}: name its world")
+    if recipe.time_to_go and mdp.horizon is None:
+        raise ValueError(f"{args.policy} sees the time that is left: give --horizon T, so that V depends on the time")
+    if not is_memoryless(model):
+        raise ValueError(f"{args.policy} has a memory, and V(s) is of policies that see the state alone")
+    times = mdp.horizon or 1
+    policy = np.asarray(policy_probabilities(mdp, model, times), np.float64)
+    policy /= policy.sum(axis=-1, keepdims=True)
+    critic = None
+    if recipe.critic_target is not None:
+        time = np.indices((times, mdp.n_states), np.int32)[0]
+        seen = np.broadcast_to(mdp.observation.astype(np.int32), time.shape)
+        unit = 1.0 if model.normalizer is None else 1 / float(model.normalizer.reward(1.0))
+        critic = unit * np.asarray(values(model, seen, time, None), np.float64) * ~mdp.terminal
+    if mdp.horizon is None:
+        policy, critic = policy[0], None if critic is None else critic[0]
+    return policy, critic
+
+
 # What is shown and written
 
 
@@ -277,6 +331,39 @@ def learned(mdp: Any, policy: Any, method: str, args: argparse.Namespace) -> int
     print(table(columns, 0, mdp))
     print(f"\nRMS error over the states that are no ends: {error:.4g}")
     after(args, "a smaller --step-size and more --episodes come nearer to the exact V")
+    return 0
+
+
+def judged(mdp: Any, policy: Any, critic: Any, args: argparse.Namespace) -> int:
+    """The exact V of a run's policy beside what its critic learned."""
+    import numpy as np
+
+    from policygrad.measure import dynamic
+
+    exact = dynamic.soft_policy_evaluation(mdp, policy, args.gamma, args.temperature)
+    start = float(mdp.initial @ (exact if mdp.horizon is None else exact[0]))
+    before = exact if mdp.horizon is None else exact[:-1]
+    index = np.indices(before.shape).reshape(before.ndim, -1)
+    columns = dict(zip(("time", "state")[-before.ndim :], index)) | {"V": before.ravel()}
+    report = {"env": args.env, "env_kwargs": args.env_kwargs, "run": args.policy, "gamma": args.gamma,
+              "temperature": args.temperature, "horizon": mdp.horizon, "start_value": start, "value": exact.tolist(),
+              "policy": policy.tolist(), "critic": None, "rms_error": None}  # fmt: skip
+    error = "this run has no critic to compare"
+    if critic is not None:
+        rms = float(np.sqrt(np.mean((critic - before)[..., ~mdp.terminal] ** 2)))
+        error = f"RMS error of the learned V over the states that are no ends: {rms:.4g}"
+        report |= {"critic": critic.tolist(), "rms_error": rms}
+        columns["learned"] = critic.ravel()
+    columns |= {f"pi_{a}": policy[..., a].ravel() for a in range(mdp.n_actions)}
+    if args.out is not None:
+        write(Path(args.out), report, columns)
+    if args.json:
+        print(json.dumps(report, allow_nan=False))
+        return 0
+    print(f"{args.env}: the policy of {args.policy}, γ = {args.gamma:g}\n")
+    print(table(columns, mdp.n_actions, mdp))
+    print(f"\nvalue of the start: {round(start, 10) + 0.0:.6g}\n{error}")
+    after(args, f"policygrad solve {args.env} --gamma {args.gamma:g} finds the best policy")
     return 0
 
 
