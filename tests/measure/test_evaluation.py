@@ -42,7 +42,7 @@ def studied():
     n, n_steps, rng = 200, 4, np.random.default_rng(2)
     mdp = random_mdp(12, 3, 2, branching=2, n_rewards=1, horizon=n_steps)
     pi, mu = (softmax(0.5 * rng.normal(size=(3, 2)), axis=-1) for _ in range(2))
-    pays, truth = mdp.reward_value[..., 0], np.zeros(3)
+    pays, truth = 1 + mdp.reward_value[..., 0], np.zeros(3)
     for _ in range(n_steps):
         truth = np.einsum("sa,saz,saz->s", pi, mdp.transition, pays + truth)
     draw = lambda p: np.argmax(rng.random((*p.shape[:-1], 1)) < np.cumsum(p, axis=-1), axis=-1)  # noqa: E731
