@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path, data):
     pg.resume(tmp_path / "parts", tensorboard=False)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     datasets.save(file, data._replace(reward=-data.reward))
-    with pytest.raises(RecipeError, match="is not what .* has learned from: a resumed run keeps its data"):
+    with pytest.raises(RecipeError, match=r"is not what .* has learned from: a resumed run keeps its data"):
         pg.resume(tmp_path / "parts", total_timesteps=2560, tensorboard=False)
     file.unlink()
     assert pg.load(tmp_path / "whole").evaluate(episodes=4)[0].mean > -1, "a run that is only looked at needs no data"
