@@ -1,6 +1,7 @@
 """``policygrad selfplay`` as a user meets it."""
 
 import json
+import sys
 
 import pytest
 
@@ -49,6 +50,22 @@ def test_any_payoff_matrix_from_a_file(cli, tmp_path):
     assert "column's mean policy: low" in out and (tmp_path / "market" / "selfplay-1" / "policies.png").exists()
 
 
+def test_a_stop_keeps_what_was_played(cli, tmp_path, monkeypatch):
+    home = sys.modules["policygrad.games.selfplay"]
+    played = home.moments_of_play
+
+    def stopped(*args, **given):
+        for moment in played(*args, **given):
+            yield moment
+            if moment.step == 20:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(home, "moments_of_play", stopped)
+    code, _, err = cli("rps", "--steps", "300", "--out", str(tmp_path))
+    saved = json.loads((tmp_path / "rps" / "selfplay-1" / "results.json").read_text())
+    assert code == 130 and "the first 20 of 300 steps are in" in err and saved["step"] == list(range(21))
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -57,6 +74,7 @@ def test_any_payoff_matrix_from_a_file(cli, tmp_path):
         (["wide.csv", "--symmetric"], "needs a square payoff matrix, and this one is 2 × 3"),
         (["rps", "--method", "plane"], "invalid choice: 'plane'"),
         (["rps", "--steps", "0"], "steps must be at least 1"),
+        (["rps", "--batch", "3000000000"], "batch must be at most 16,666,666 games with 3 actions"),
         (["rps", "--batch", "1"], "or at least 2 games"),
         (["rps", "--seed", "-1"], "seed must be in [0, 2147483647]"),
         (["rps", "--mehtod", "plain"], "did you mean --method"),

@@ -31,12 +31,23 @@ def main(argv: list[str]) -> int:
     with importing():
         import jax
 
-        from policygrad.games import make_game, selfplay
+        from policygrad.games import make_game
+        from policygrad.games.selfplay import as_play, moments_of_play
         from policygrad.run.selfplay import results, save_play
     game = make_game(args.game, symmetric=args.symmetric)
     learning = {name: value for name, value in options.items() if name != "seed"}
-    play = selfplay(game, **learning, key=jax.random.key(args.seed))
+    moments, stop = [], None
+    try:
+        for moment in moments_of_play(game, **learning, key=jax.random.key(args.seed)):
+            moments.append(moment)
+    except KeyboardInterrupt as stopped:
+        if not moments:
+            raise
+        stop = stopped
+    play = as_play(game, moments)
     folder = save_play(game, play, options, args.out)
+    if stop is not None:
+        raise stop_after(stop, f"stopped; the first {moments[-1].step:,} of {args.steps:,} steps are in {folder}")
     if args.json:
         print(json.dumps(results(game, play, options) | {"path": str(folder)}, indent=1, allow_nan=False))
         return 0
@@ -44,6 +55,12 @@ def main(argv: list[str]) -> int:
     given = shlex.quote(args.game) + " --symmetric" * args.symmetric
     print(f"try next: {advice(game, play, options, given)}")
     return 0
+
+
+def stop_after(stop: KeyboardInterrupt, words: str) -> KeyboardInterrupt:
+    """The same signal, which says what was saved."""
+    stop.args = (words,)
+    return stop
 
 
 def told(game: "MatrixGame", play: "Play", options: dict[str, Any]) -> str:
@@ -57,7 +74,7 @@ def told(game: "MatrixGame", play: "Play", options: dict[str, Any]) -> str:
     lines += [f"{'step':>10}  exploitability"]
     wanted = (options["steps"] * k / ROWS for k in range(ROWS + 1))
     for i in sorted({int(abs(play.step - step).argmin()) for step in wanted}):
-        lines.append(f"{play.step[i]:>10,}  {play.exploitability[i]:.6f}")
+        lines.append(f"{play.step[i]:>10,}  {play.exploitability[i]:.6g}")
     row, column = play.row[-1], play.column[-1]
     paid, answers = expected_payoffs(game, row, column), best_response(game, row, column)
     what = "mean policy" if options["method"] == "average" else "last policy"
@@ -70,8 +87,8 @@ def told(game: "MatrixGame", play: "Play", options: dict[str, Any]) -> str:
 
 
 def signed(payoff: float) -> str:
-    """Four places, and no minus zero."""
-    return f"{round(float(payoff), 4) + 0.0:+.4f}"
+    """Six digits, and no minus zero."""
+    return f"{round(float(payoff), 10) + 0.0:+.6g}"
 
 
 def in_words(policy: Any, actions: tuple[str, ...]) -> str:

@@ -13,7 +13,9 @@ games with predictable sequences"). In general-sum games none of this is promise
 it.
 """
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +31,8 @@ from policygrad.models.distributions import Categorical
 METHODS = ("plain", "entropy", "average")
 POINTS = 500
 """Kept of a run: the first so many steps, and so many moments of the whole."""
+MOST = 50_000_000
+"""Sampled games times actions in one update."""
 FADE = 1e-4
 """What is left of the temperature at the end."""
 
@@ -41,6 +45,14 @@ class Play(NamedTuple):
     column: Float[np.ndarray, "K n"]
     exploitability: Float[np.ndarray, "K"]
     """Exact, in units of payoff."""
+
+
+class Moment(NamedTuple):
+    """One line of a :class:`Play`."""
+
+    step: int
+    row: Float[np.ndarray, "m"]
+    column: Float[np.ndarray, "n"]
 
 
 class State(NamedTuple):
@@ -63,7 +75,7 @@ def selfplay(
     batch: int = 0,
     key: Array,
 ) -> Play:
-    """Both players learn from random policies, logits N(0, 1). The whole run is one program.
+    """Both players learn from random policies, logits N(0, 1).
 
     Payoffs are divided by their spread, max − min, for the learning alone: a learning rate then means the same in every
     game.
@@ -79,24 +91,49 @@ def selfplay(
     Raises:
         ValueError: an unknown method, or numbers out of range.
     """
+    return as_play(game, list(moments_of_play(game, method, steps, learning_rate, ent_coef, batch, key)))
+
+
+def moments_of_play(
+    game: MatrixGame, method: str, steps: int, learning_rate: float, ent_coef: float, batch: int, key: Array
+) -> Iterator[Moment]:
+    """:func:`selfplay` one moment after the other, the start among them: whoever stops has what was played so far."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
     if not 1 <= steps < 2**31:
         raise ValueError(f"steps must be at least 1, and below 2³¹, not {steps}")
     if batch < 0 or batch == 1:
         raise ValueError(f"batch must be 0 (the exact gradient) or at least 2 games, not {batch}")
+    size = max(game.payoffs.shape[1:])
+    if batch * size > MOST:
+        raise ValueError(f"batch must be at most {MOST // size:,} games with {size} actions, not {batch:,}")
     if not (0 < learning_rate < np.inf and ent_coef >= 0 and learning_rate * ent_coef < 1):
         raise ValueError(
             "learning_rate must be positive, ent_coef not negative, and their product below 1, "
             f"not {learning_rate} and {ent_coef}"
         )
     moments = np.union1d(np.arange(min(steps, POINTS)), np.linspace(0, steps, POINTS + 1).round().astype(int))
-    numbers = jnp.asarray(standardised(game.payoffs)), learning_rate, ent_coef
-    policies = learn(numbers, jnp.diff(moments), key, method=method, batch=batch)
-    row, column = (normalised(p) for p in policies)
-    if not (np.isfinite(row).all() and np.isfinite(column).all()):
-        raise ValueError(f"the policies are no numbers any more with learning_rate={learning_rate}: give a smaller one")
-    return Play(moments, row, column, np.array([exploitability(game, x, y) for x, y in zip(row, column)]))
+    numbers = jnp.asarray(standardised(game.payoffs)), learning_rate, ent_coef, steps
+    start_key, key = jax.random.split(key)
+    state = beginning(numbers[0], start_key)
+    block = max(1, MOST // 10 // (game.payoffs.size + 10 * batch * size))  # updates between two looks at signals
+    softmax = jax.jit(jax.nn.softmax)
+    yield Moment(0, *both(normalised, both(softmax, state.logits)))
+    for t, until in pairwise(moments):
+        while t < until:
+            t, before = min(t + block, until), t
+            state = jax.block_until_ready(learn(numbers, before, t, state, key, method=method, batch=batch))
+        shown = state.total if method == "average" else both(softmax, state.logits)
+        row, column = both(normalised, shown)
+        if not (np.isfinite(row).all() and np.isfinite(column).all()):
+            raise ValueError(f"the policies are no numbers any more at {learning_rate=}: give a smaller one")
+        yield Moment(int(until), row, column)
+
+
+def as_play(game: MatrixGame, moments: list[Moment]) -> Play:
+    """The moments side by side, with how exploitable each is."""
+    step, row, column = (np.array(x) for x in zip(*moments))
+    return Play(step, row, column, np.array([exploitability(game, x, y) for x, y in zip(row, column)]))
 
 
 def standardised(payoffs: Float[np.ndarray, "2 m n"]) -> Float[np.ndarray, "2 m n"]:
@@ -105,20 +142,25 @@ def standardised(payoffs: Float[np.ndarray, "2 m n"]) -> Float[np.ndarray, "2 m 
     return (payoffs - payoffs.mean(axis=(1, 2), keepdims=True)) / np.where(spread > 0, spread, 1)
 
 
-def normalised(policies: Array) -> Float[np.ndarray, "K k"]:
-    p = np.asarray(policies, np.float64)
-    return p / p.sum(axis=-1, keepdims=True)
+def normalised(policy: Array) -> Float[np.ndarray, "k"]:
+    p = np.asarray(policy, np.float64)
+    return p / p.sum()
+
+
+def beginning(payoffs: Float[Array, "2 m n"], key: Array) -> State:
+    """Random logits."""
+    keys, (m, n) = jax.random.split(key), payoffs.shape[1:]
+    logits = both(lambda key, size: jax.random.normal(key, (size,), payoffs.dtype), (keys[0], keys[1]), (m, n))
+    zero = both(jnp.zeros_like, logits)
+    return State(logits, zero, zero)
 
 
 @partial(jax.jit, static_argnames=("method", "batch"))
-def learn(numbers: tuple, counts: Int[Array, "K"], key: Array, *, method: str, batch: int) -> tuple[Array, Array]:
-    """The policies that count before the first step and after each of the counts: ``[K+1, m]`` and ``[K+1, n]``."""
-    payoffs, learning_rate, ent_coef = numbers
-    start_key, key = jax.random.split(key)
-    keys, (m, n) = jax.random.split(start_key), payoffs.shape[1:]
-    logits = both(lambda key, size: jax.random.normal(key, (size,), payoffs.dtype), (keys[0], keys[1]), (m, n))
-    zero = both(jnp.zeros_like, logits)
-    steps = jnp.sum(counts)
+def learn(
+    numbers: tuple, start: Int[Array, ""], end: Int[Array, ""], state: State, key: Array, *, method: str, batch: int
+) -> State:
+    """The updates ``start`` … ``end`` − 1."""
+    payoffs, learning_rate, ent_coef, steps = numbers
 
     def update(t: Array, state: State) -> State:
         policies = both(jax.nn.softmax, state.logits)
@@ -136,15 +178,7 @@ def learn(numbers: tuple, counts: Int[Array, "K"], key: Array, *, method: str, b
         )
         return State(logits, direction, total)
 
-    def some(loop: tuple[Array, State], count: Array) -> tuple[tuple[Array, State], tuple[Array, Array]]:
-        t, state = loop
-        state = jax.lax.fori_loop(t, t + count, update, state)
-        shown = state.total if method == "average" else both(jax.nn.softmax, state.logits)
-        return (t + count, state), shown
-
-    first = both(jax.nn.softmax, logits)
-    _, rest = jax.lax.scan(some, (jnp.zeros((), counts.dtype), State(logits, zero, zero)), counts)
-    return both(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
+    return jax.lax.fori_loop(start, end, update, state)
 
 
 def both(function: Any, *pairs: tuple[Any, Any]) -> tuple[Any, Any]:
