@@ -159,7 +159,7 @@ class Recipe:
         "collecting",
     )
     min_overlap: float = option(
-        0.05,
+        0.02,
         "refuse data, and stop, where their effective sample size is less than this share of them; 0: never",
         "collecting",
         low=0,
