@@ -47,6 +47,7 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
 
 said_why = threading.Event()
 """The last sentence has been printed."""
+speaking = threading.RLock()
 stopped_by: list[int] = []
 """The signal that ended the command, once one has."""
 kept: list[Any] = []
@@ -58,12 +59,12 @@ def go(signum: int, frame: Any) -> None:
 
 
 def say_why(words: str) -> None:
-    """Print the last sentence; a signal waits until it is said."""
-    masked = getattr(signal, "pthread_sigmask", lambda how, signals: None)
-    masked(getattr(signal, "SIG_BLOCK", None), SIGNALS)
-    print(words, file=sys.stderr, flush=True)
-    said_why.set()
-    masked(getattr(signal, "SIG_UNBLOCK", None), SIGNALS)
+    """Print the last sentence, unless the listener was quicker."""
+    with speaking:
+        if stopped_by and said_why.is_set():
+            return
+        said_why.set()
+        print(words, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -137,8 +138,10 @@ def listen(ear: socket.socket) -> None:
 
 def leave(signum: int, words: str) -> None:
     """End this process now, and those that it started; nothing unwinds. Who has said why says no more."""
-    if not said_why.is_set():
-        os.write(2, f"\npolicygrad: {words}\n".encode())
+    with speaking:
+        if not said_why.is_set():
+            said_why.set()
+            os.write(2, f"\npolicygrad: {words}\n".encode())
     if "multiprocessing" in sys.modules:
         for child in sys.modules["multiprocessing"].active_children():
             child.kill()
