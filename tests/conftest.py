@@ -18,6 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 LADDER = [f"policygrad.ladder.{name}" for name in ("recursion", "targets", "baselines", "corrections")]
@@ -30,3 +31,13 @@ CACHE = os.environ.setdefault("POLICYGRAD_CACHE", str(Path(__file__).parents[1] 
 if CACHE != "off":
     jax.config.update("jax_compilation_cache_dir", CACHE)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="module")
+def x64():
+    """Exactness is a matter of float64, and compiling is what such tests wait for. Both settings end with the
+    module."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    with jax.enable_x64(True):
+        yield
+    jax.config.update("jax_disable_most_optimizations", False)

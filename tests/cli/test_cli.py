@@ -20,17 +20,6 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def cli(capsys):
-    """``cli("list", "ppo") -> (exit code, stdout, stderr)``."""
-
-    def run(*argv):
-        code = main(argv)
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two runs of one recipe with different seeds (the second has two), and one of another."""

@@ -8,17 +8,7 @@ import pytest
 from PIL import Image
 
 from policygrad.cli import kl as module
-from policygrad.cli.main import main
 from policygrad.models import Beta, Categorical, DiagGaussian, Mixture, TanhGaussian
-
-
-@pytest.fixture
-def cli(capsys):
-    def run(*argv):
-        code = main(argv)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_both_ways_and_the_estimators(cli):

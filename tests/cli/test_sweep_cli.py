@@ -6,7 +6,6 @@ import signal
 import pytest
 
 from policygrad.cli import sweep as cli_sweep
-from policygrad.cli.main import main
 from policygrad.cli.signals import Stopped
 from policygrad.run import sweep as module
 
@@ -14,15 +13,6 @@ TINY = [
     *("sweep", "chain", "--total-timesteps", "320", "--n-envs", "4", "--n-steps", "8", "--net", "8"),
     *("--eval-episodes", "4", "--max-episode-steps", "20", "--seeds", "2", "--gamma", "0.9", "--gae-lambda", "0,1"),
 ]
-
-
-@pytest.fixture
-def cli(capsys):
-    def run(*argv):
-        code = main(argv)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_it_says_how_much_it_will_do_and_what_came_of_it(cli, tmp_path):

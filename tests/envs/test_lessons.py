@@ -11,11 +11,7 @@ from policygrad.ladder import Psi
 from policygrad.measure import gradient, ladder_moments, objective, policy_evaluation, value_iteration
 from policygrad.models import make_model
 
-
-@pytest.fixture(autouse=True, scope="module")
-def x64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def uniform(world):

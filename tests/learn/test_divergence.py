@@ -26,13 +26,7 @@ from policygrad.models import (
     make_model,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def x64():
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.enable_x64(True):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def array(x):

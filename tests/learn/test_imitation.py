@@ -17,14 +17,10 @@ from policygrad.models import make_model
 from policygrad.models.actor_critic import initial_carry
 from policygrad.types import Input, MaskedObs, Trajectory
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 T, B, LENGTHS = 3, 3, (3, 1, 2)
 BOX = spaces.Box(-1, 1, (2,))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def episodes(obs, action, model):

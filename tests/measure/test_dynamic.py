@@ -29,15 +29,9 @@ from policygrad.measure.dynamic import (
 )
 from policygrad.models import make_model
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 GAMMA, ALPHA = 0.9, 0.3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def x64():
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.enable_x64(True):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def policy_of(mdp, seed=0, times=()):

@@ -23,11 +23,7 @@ from policygrad.measure import (
 from policygrad.measure.exact import objective_by_enumeration
 from policygrad.models import make_model
 
-
-@pytest.fixture(autouse=True, scope="module")
-def x64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def model_of(mdp, **options):

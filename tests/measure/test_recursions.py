@@ -16,6 +16,8 @@ from policygrad.measure import gradient, ladder_moments, moments, table_critic
 from policygrad.measure.recursions import optimal_baseline, recursive_moments, why_not
 from policygrad.models import make_model
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 GAMMA = 0.9
 RUNGS = {
     "total return": Psi("total_return", gamma=GAMMA),
@@ -50,14 +52,6 @@ SETTINGS = {
     "time limit": ({"time_limit": 3}, None),
     "time limit, time-to-go": ({"time_limit": 3}, 3),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def x64():
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.enable_x64(True):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def model_of(mdp, seed=0, **options):

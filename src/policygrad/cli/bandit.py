@@ -112,12 +112,11 @@ def compare_played(given: dict[str, Any], explorers: Sequence[str]) -> int:
     low, high = math.inf, -math.inf
     for name in explorers:
         bandit = EXPLORERS[name](n_actions, n_features, **options_of(name, given))
-        state: list[Any] = []
         played: list[Any] = []
         for run in range(runs):
             found = play(bandit, env, jax.random.fold_in(jax.random.key(seed), run), steps)
             require_finite(name, found)
-            state, played = [*state, found[0]], [*played, jax.tree.map(np.asarray, found[1])]
+            played.append(jax.tree.map(np.asarray, found[1]))
         reward, done, returns = (np.stack(leaves) for leaves in zip(*played))
         each = reward.mean(axis=1, dtype=np.float64)
         results.append(Result(name, each.tolist(), float(reward[:, -math.ceil(steps / 10) :].mean())))

@@ -9,7 +9,7 @@ from typing import Any
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.signals import importing
 from policygrad.cli.train import GROUPS, add_option, option_name, teller
-from policygrad.run.recipes import CLONE, CLONE_FIELDS, Recipe
+from policygrad.run.recipes import CLONE, CLONE_FIELDS, Recipe, read_names
 
 BESIDE_RESUME = ("resume", "quiet", "no_tensorboard", "episodes_after")
 SECONDS = 2.0
@@ -116,7 +116,7 @@ def parser() -> Parser:
     option("--resume", metavar="RUN", help="go on with this clone (default: a new one)")
     option("--out", metavar="DIR", help="make the run's folder DIR/ENV/clone-1, clone-2, ... (default: runs)")
     option("--path", metavar="DIR", help="make exactly this folder (default: one inside --out)")
-    option("--ignore-columns", metavar="A,B", type=names, help="columns of a table to leave out (default: none)")
+    option("--ignore-columns", metavar="A,B", type=read_names, help="columns of a table to leave out (default: none)")
     option("--validation", metavar="X", type=float, help="share of the episodes that is held out (default: 0.1)")
     option("--epochs", metavar="N", type=int, help="most passes over the demonstrations (default: 200)")
     option("--patience", metavar="N", type=int, help="stop after so many passes without a better one (default: 10)")
@@ -141,7 +141,3 @@ def parser() -> Parser:
         if item.name in CLONE_FIELDS:
             add_option(groups[item.metadata["group"]], item, getattr(CLONE, item.name))
     return made
-
-
-def names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -10,6 +10,7 @@ from typing import Any
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.signals import importing
 from policygrad.ladder.names import OBJECTIVES, RUNGS
+from policygrad.run.recipes import read_names
 
 
 def main(argv: list[str]) -> int:
@@ -67,7 +68,7 @@ def split(text: str | None) -> list[str] | None:
     """``a,b`` as names."""
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = list(read_names(text))
     if not names:
         raise UsageError("--rungs needs names, such as reinforce-value,gae:0.9, or all")
     return names

@@ -6,6 +6,7 @@ from typing import Any
 
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.signals import importing
+from policygrad.run.recipes import read_names
 
 NAMES = "is, wis, pdis, wpdis, dr, wdr"
 
@@ -55,7 +56,7 @@ def parser() -> Parser:
     option, default = made.add_argument, " (default: %(default)s)"
     option("run", metavar="RUN", help="the run's folder: its policy is judged, with its actions sampled")
     option("--data", metavar="DATASET", help="episodes with log-probabilities, such as record makes (default: none)")
-    option("--estimators", metavar="A,B", type=names, help=f"some of {NAMES} (default: all that can be had)")
+    option("--estimators", metavar="A,B", type=read_names, help=f"some of {NAMES} (default: all that can be had)")
     option("--gamma", metavar="X", type=float, default=1.0, help="discount γ of the return" + default)
     option("--behaviour", metavar="RUN", help="run that gives log μ, where the dataset has none (default: none)")
     option("--checkpoint", choices=("best", "last"), default="best", help="which policy of RUN" + default)
@@ -63,8 +64,3 @@ def parser() -> Parser:
     option("--seed", metavar="N", type=int, default=0, help="of the bootstrap" + default)
     option("--json", action="store_true", help="print one JSON object and nothing else (default: a table)")
     return made
-
-
-def names(text: str) -> tuple[str, ...]:
-    """``is,wis``."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -49,5 +49,10 @@ def effective_sample_size(log_rho: Float[Array, "T *B"], mask: Bool[Array, "T *B
     """(Σ_i ρ_i)² / Σ_i ρ_i² with ρ_i a trajectory's weight: how many on-policy trajectories these are worth. Kish
     (1965); Kong (1992)."""
     log_weight = jnp.sum(jnp.where(mask, log_rho, 0), axis=0)
-    log_weight = jnp.where(jnp.any(mask, axis=0), log_weight, -jnp.inf)
-    return jnp.exp(2 * jax.nn.logsumexp(log_weight) - jax.nn.logsumexp(2 * log_weight))
+    return effective(jnp.where(jnp.any(mask, axis=0), log_weight, -jnp.inf).ravel())
+
+
+def effective(log_weight: Float[Array, "... N"]) -> Float[Array, "..."]:
+    """(Σ_i w_i)² / Σ_i w_i²; −inf where there is none."""
+    weight = jnp.exp(log_weight - jnp.max(log_weight, axis=-1, keepdims=True))
+    return jnp.sum(weight, axis=-1) ** 2 / jnp.sum(weight**2, axis=-1)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from policygrad.ladder.corrections import effective
 from policygrad.learn.gradient import COLUMNS
 from policygrad.models.actor_critic import initial_carry, unroll
 from policygrad.types import Trajectory
@@ -55,9 +56,3 @@ def overlap(log_rho: Float[Array, "T B"], mask: Bool[Array, "T B"], correction: 
     mean = jnp.mean(jnp.exp(log_weight), axis=1, where=mask | decision)
     left = effective(jnp.where(mask, log_weight, -jnp.inf)) * jnp.minimum(1, mean)
     return jnp.sum(jnp.where(mask.any(axis=1), left, 0)) / jnp.sum(mask)
-
-
-def effective(log_weight: Float[Array, "... B"]) -> Float[Array, "..."]:
-    """(Σ_i w_i)² / Σ_i w_i²."""
-    weight = jnp.exp(log_weight - jnp.max(log_weight, axis=-1, keepdims=True))
-    return jnp.sum(weight, axis=-1) ** 2 / jnp.sum(weight**2, axis=-1)

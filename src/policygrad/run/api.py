@@ -304,10 +304,7 @@ def begin(
         source.program.close()
     if recipe.collect == "dataset":
         old.require_overlap(program, fit.state)
-    if path is not None:
-        fit.directory = RunDirectory.create_at(path)
-    elif out is not None:
-        fit.directory = RunDirectory.create(name, recipe.algo, out)
+    fit.directory = RunDirectory.create_for(name, recipe.algo, out=out, path=path)
     if fit.directory is not None:
         fit.directory.write_recipe(recipe.to_dict())
         if recipe.collect == "dataset":

@@ -177,10 +177,7 @@ def begin(
     recipe = with_limit(change(CLONE, env=env_name, **{"total_timesteps": total} | about | options), env)
     fit = loop.start(program_of(recipe, env, None))
     work = Work(fit, cloning, data, policy_of(expert))
-    if path is not None:
-        fit.directory = RunDirectory.create_at(path)
-    elif out is not None:
-        fit.directory = RunDirectory.create(env_name, recipe.algo, out)
+    fit.directory = RunDirectory.create_for(env_name, recipe.algo, out=out, path=path)
     if fit.directory is not None:
         fit.directory.write_recipe(recipe.to_dict())
         noted = asdict(cloning) | {"rows": data.rows, "fingerprint": fingerprint(data)}

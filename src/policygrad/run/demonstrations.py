@@ -15,11 +15,11 @@ from gymnasium import spaces
 
 from policygrad.envs.stateful import misfit
 from policygrad.models.actor_critic import initial_carry, is_memoryless
-from policygrad.run.policy import cast, with_memory
+from policygrad.run.policy import cast, cast_obs, with_memory
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.spaces import parts, per_part, to_bounds, unmasked
 from policygrad.storage.datasets import Dataset, DatasetError, check, trajectories
-from policygrad.types import MaskedObs, Trajectory
+from policygrad.types import Trajectory
 
 DUPLICATES = ("refuse", "drop", "keep")
 INSIDE = 1e-4
@@ -160,7 +160,7 @@ def as_trajectory(pairs: Dataset, env: Any, recipe: Recipe, model: Any) -> Traje
         received = to_bounds(env.action_space, taken)
         before = lambda tree: jax.tree.map(lambda x: jnp.roll(cast(x), 1, axis=0), tree)  # noqa: E731
         last = before(received), before(pairs.reward), time == 0
-        obs = with_memory(env.observation_space, env.action_space, as_cast(obs), *last)
+        obs = with_memory(env.observation_space, env.action_space, cast_obs(obs), *last)
     if recipe.bounds != "clip":
         shown = inside(env.action_space, shown)
     rows = pairs._replace(obs=jax.tree.map(np.asarray, obs), action=shown)
@@ -168,17 +168,10 @@ def as_trajectory(pairs: Dataset, env: Any, recipe: Recipe, model: Any) -> Traje
         t = in_one_row(rows, time)
     else:
         t = trajectories(rows)._replace(carry=initial_carry(model, (pairs.episodes,)), cut_obs=None)
-    return t._replace(obs=as_cast(t.obs), **{
+    return t._replace(obs=cast_obs(t.obs), **{
         name: jax.tree.map(cast_unless_bool, getattr(t, name))
         for name in ("action", "reward", "terminated", "truncated", "log_mu", "time", "start", "mask")
     })  # fmt: skip
-
-
-def as_cast(obs: Any) -> Any:
-    """An observation in JAX's default precision; a mask stays one."""
-    plain, mask = unmasked(obs)
-    plain = jax.tree.map(cast, plain)
-    return plain if mask is None else MaskedObs(plain, jnp.asarray(mask))
 
 
 def cast_unless_bool(x: Any) -> jax.Array:

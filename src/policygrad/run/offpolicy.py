@@ -23,14 +23,14 @@ from policygrad.collect.dataset import dataset_collector
 from policygrad.learn.old_data import overlap, seen_by
 from policygrad.run.host import HostProgram
 from policygrad.run.notes import note
-from policygrad.run.policy import Policy, cast, with_memory
+from policygrad.run.policy import Policy, cast, cast_obs, with_memory
 from policygrad.run.program import SEEDS, Program, RunState, Stats, advancer, compiled, means, select, updater
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.run.record import RunDirectory
 from policygrad.spaces import parts, to_bounds, unmasked
 from policygrad.storage.datasets import Dataset, DatasetError, fingerprint, trajectories
 from policygrad.storage.formats import read_dataset
-from policygrad.types import MaskedObs, Trajectory
+from policygrad.types import Trajectory
 
 OVERLAP = "offpolicy/overlap"
 FINGERPRINT = "data.sha256"
@@ -59,7 +59,7 @@ def as_seen(
     """
     require_fit(dataset, observation_space, action_space)
     rows = trajectories(dataset)
-    obs, cut_obs = as_ours(rows.obs), as_ours(rows.cut_obs)
+    obs, cut_obs = cast_obs(rows.obs), cast_obs(rows.cut_obs)
     action, reward, log_mu = (jax.tree.map(cast, x) for x in (rows.action, rows.reward, rows.log_mu))
     if remembers:
         show = jax.vmap(partial(with_memory, observation_space, action_space))
@@ -77,13 +77,6 @@ def as_seen(
             terminated=ended, truncated=rows.truncated & ~ended,
         ),
     )  # fmt: skip
-
-
-def as_ours(obs: Any) -> Any:
-    """Observations in the types that models take; masks of actions stay masks."""
-    obs, mask = unmasked(obs)
-    obs = jax.tree.map(cast, obs)
-    return obs if mask is None else MaskedObs(obs, jnp.asarray(mask))
 
 
 def require_fit(dataset: Dataset, observation_space: spaces.Space, action_space: spaces.Space) -> None:

@@ -262,6 +262,13 @@ def cast(x: Any) -> Any:
     return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x.astype(jnp.zeros(()).dtype)
 
 
+def cast_obs(obs: Any) -> Any:
+    """Observations in the types that models take; a mask of actions stays one."""
+    plain, mask = unmasked(obs)
+    plain = jax.tree.map(cast, plain)
+    return plain if mask is None else MaskedObs(plain, jnp.asarray(mask))
+
+
 # A model of the user's own, looked at before anything is compiled: what does not fit is one sentence.
 
 

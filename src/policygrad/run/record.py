@@ -79,6 +79,13 @@ class RunDirectory:
         return cls(path)._furnish()
 
     @classmethod
+    def create_for(cls, env_id: str, algo: str, *, out: Any, path: Any) -> "RunDirectory | None":
+        """A new folder as a user asks for it: exactly at ``path``, else inside ``out``, else none."""
+        if path is not None:
+            return cls.create_at(path)
+        return None if out is None else cls.create(env_id, algo, out)
+
+    @classmethod
     def open(cls, path: str | os.PathLike) -> "RunDirectory":
         """The run that is here already."""
         run = cls(Path(path))
