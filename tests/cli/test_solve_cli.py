@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import policygrad
-from policygrad.cli.main import main
 
 WORLD = {
     "initial": [1, 0],
@@ -15,15 +14,6 @@ WORLD = {
     "terminal": [False, True],
 }
 """Stay a while and be paid 1 a step, or take 3 and leave: worth 1/(1 − γ/2) or 3."""
-
-
-@pytest.fixture
-def cli(capsys):
-    def run(*argv):
-        code = main(argv)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -107,9 +97,8 @@ def test_a_run_has_its_critic_held_against_the_exact_value(cli, tmp_path):
     report = json.loads(cli("solve", "chain", "--policy", str(run.path), "--json")[1])
     assert report["gamma"] == 0.9 and json.loads(report["env_kwargs"]) == {"n": 4} and len(report["value"]) == 4
     pi, mdp = np.array(report["policy"]), run.env
-    seen = [
-        float(run.models[0](policygrad.types.Input(np.int32(s), np.int32(0), False), None)[0].value) for s in range(3)
-    ]
+    inputs = [policygrad.types.Input(np.int32(s), np.int32(0), False) for s in range(3)]
+    seen = [float(run.models[0](x, None)[0].value) for x in inputs]
     transition = np.einsum("sa,sax->sx", pi, mdp.transition)[:3]
     reward = np.einsum("sa,sax,sax->s", pi, mdp.transition, mdp.reward_value[..., 0])[:3]
     by_hand = np.linalg.solve(np.eye(3) - 0.9 * transition[:, :3], reward)
@@ -117,6 +106,11 @@ def test_a_run_has_its_critic_held_against_the_exact_value(cli, tmp_path):
     np.testing.assert_allclose(report["critic"], [*seen, 0], atol=1e-6)
     assert report["rms_error"] == pytest.approx(np.sqrt(np.mean((by_hand - seen) ** 2)))
     assert "RMS error of the learned V" in cli("solve", "chain", "--policy", str(run.path))[1]
+    last = json.loads(cli("solve", "chain", "--policy", str(run.path), "--checkpoint", "last", "--json")[1])
+    model = policygrad.load(run.path, checkpoint="last").models[0]
+    np.testing.assert_allclose(last["critic"][:3], [float(model(x, None)[0].value) for x in inputs], atol=1e-6)
+    code, out, err = cli("solve", "chain", "--checkpoint", "last")
+    assert code == 2 and out == "" and "--checkpoint chooses between the policies of a run" in err
     code, out, err = cli("solve", "cliff", "--policy", str(run.path))
     assert code == 2 and out == "" and "another observation_space" in err
 

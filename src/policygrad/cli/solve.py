@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         import numpy as np
 
         from policygrad.measure import dynamic
-    run = trained(args.policy)
+    run = trained(args.policy, args.checkpoint)
     args.gamma = args.gamma if args.gamma is not None else 0.99 if run is None else run.recipe.gamma
     if run is not None and run.recipe.env == args.env:
         args.env_kwargs = args.env_kwargs or run.recipe.env_kwargs
@@ -109,6 +109,7 @@ def parser() -> Parser:
         "run, whose learned V is then held against the exact one (default: uniform)"
     )
     option("--policy", metavar="FILE|RUN", help=words)
+    option("--checkpoint", choices=("best", "last"), help="which policy and V of a RUN (default: best)")
     option("--out", metavar="FILE", help="write V, Q and π to a .json, .csv or .parquet file (default: do not)")
     option("--json", action="store_true", help="print one JSON object and nothing else (default: a table)")
     group = made.add_argument_group("td0, n-step and td-lambda")
@@ -231,13 +232,15 @@ def read_policy(path: str, n_states: int, n_actions: int) -> Any:
     return policy if len(policy) == n_states else policy.reshape(-1, n_states, n_actions)
 
 
-def trained(path: str | None) -> Any:
+def trained(path: str | None, checkpoint: str | None) -> Any:
     """The run in that folder; None where the policy is a file, or not given."""
     if path is None or not Path(path).is_dir():
+        if checkpoint is not None:
+            raise UsageError("--checkpoint chooses between the policies of a run: give its folder with --policy")
         return None
     with importing():
         from policygrad.run.api import load
-    return load(path)
+    return load(path, checkpoint=checkpoint or "best")
 
 
 def policy_and_critic(run: Any, mdp: Any, args: argparse.Namespace) -> tuple[Any, Any]:
@@ -280,10 +283,7 @@ def show(found: Any, mdp: Any, method: str, args: argparse.Namespace) -> None:
               "temperature": args.temperature, "horizon": mdp.horizon, "start_value": start,
               "value": found.value.tolist(), "q": found.q.tolist(), "policy": found.policy.tolist()}  # fmt: skip
     columns = as_columns(found, mdp)
-    if args.out is not None:
-        write(Path(args.out), report, columns)
-    if args.json:
-        print(json.dumps(report, allow_nan=False))
+    if kept(args, report, columns):
         return
     soft = f", α = {args.temperature:g}" if args.temperature else ""
     if mdp.horizon is not None and method == "value-iteration":
@@ -322,10 +322,7 @@ def learned(mdp: Any, policy: Any, method: str, args: argparse.Namespace) -> int
               "step_size": args.step_size, "seed": args.seed, "rms_error": error, "value": found.tolist(),
               "exact": exact.tolist()}  # fmt: skip
     columns = {"state": np.arange(mdp.n_states), "V": found, "exact": exact}
-    if args.out is not None:
-        write(Path(args.out), report, columns)
-    if args.json:
-        print(json.dumps(report, allow_nan=False))
+    if kept(args, report, columns):
         return 0
     print(f"{args.env}: {method}, γ = {args.gamma:g}, {args.episodes:,} episodes, step size {args.step_size:g}\n")
     print(table(columns, 0, mdp))
@@ -355,10 +352,7 @@ def judged(mdp: Any, policy: Any, critic: Any, args: argparse.Namespace) -> int:
         report |= {"critic": critic.tolist(), "rms_error": rms}
         columns["learned"] = critic.ravel()
     columns |= {f"pi_{a}": policy[..., a].ravel() for a in range(mdp.n_actions)}
-    if args.out is not None:
-        write(Path(args.out), report, columns)
-    if args.json:
-        print(json.dumps(report, allow_nan=False))
+    if kept(args, report, columns):
         return 0
     print(f"{args.env}: the policy of {args.policy}, γ = {args.gamma:g}\n")
     print(table(columns, mdp.n_actions, mdp))
@@ -399,6 +393,15 @@ def table(columns: dict[str, Any], n_actions: int, mdp: Any) -> str:
     if n_rows > SHOWN:
         lines.append(f"... and {n_rows - SHOWN:,} rows more: --out FILE writes all")
     return "\n".join(lines)
+
+
+def kept(args: argparse.Namespace, report: dict[str, Any], columns: dict[str, Any]) -> bool:
+    """Write the file, if there is to be one; True where the report was wanted as JSON, which ends the talk."""
+    if args.out is not None:
+        write(Path(args.out), report, columns)
+    if args.json:
+        print(json.dumps(report, allow_nan=False))
+    return args.json
 
 
 def write(path: Path, report: dict[str, Any], columns: dict[str, Any]) -> None:
