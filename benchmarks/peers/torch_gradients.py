@@ -3,13 +3,17 @@
     python torch_gradients.py --rows 500 --batch 64 --rungs 8 --groups 8
 
 log π of a 4-64-64-2 tanh network along ``batch`` trajectories of ``rows`` rows is linearised once a group
-(``torch.func.vjp``), and its transpose is applied to the K weights (``vmap``); groups are vmapped. One JSON line.
+(``torch.func.vjp``), and its transpose is applied to the K weights (``vmap``); groups are vmapped, or taken one after
+the other. Batches come one by one, with all of torch's threads on each, or several at once, with one thread for each.
+Seconds are those of a batch; the best way counts. One JSON line.
 """
 
 import argparse
 import json
+import os
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch.func import functional_call, vjp, vmap
@@ -35,7 +39,11 @@ def main() -> None:
 
     together = vmap(group)
     one_by_one = lambda *leaves: [group(*row) for row in zip(*leaves)]  # noqa: E731
-    seconds = {"vmapped": timed(together, obs, action, weights), "looped": timed(one_by_one, obs, action, weights)}
+    leaves = (obs, action, weights)
+    seconds = {"vmapped": timed(together, *leaves), "looped": timed(one_by_one, *leaves)}
+    torch.set_num_threads(1)
+    seconds["vmapped, several batches"] = side_by_side(together, *leaves)
+    seconds["looped, several batches"] = side_by_side(one_by_one, *leaves)
     print(json.dumps(vars(args) | {"seconds": min(seconds.values()), "ways": seconds, "version": torch.__version__}))
 
 
@@ -47,6 +55,12 @@ def timed(function, *arguments: torch.Tensor) -> float:  # type: ignore[no-untyp
         function(*arguments)
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
+
+
+def side_by_side(function, *arguments: torch.Tensor, batches: int = 8) -> float:  # type: ignore[no-untyped-def]
+    """Median seconds of a batch, where each core has one."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return timed(lambda: list(pool.map(lambda _: function(*arguments), range(batches)))) / batches
 
 
 def parse_args() -> argparse.Namespace:

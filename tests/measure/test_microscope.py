@@ -357,3 +357,30 @@ def test_a_projection_keeps_inner_products(monkeypatch, world):
     rungs = make_rungs(["reinforce"], gamma=GAMMA)
     found = g.gather(play[16], model, rungs, trajectories=64, batch=16, gamma=GAMMA)
     assert found.projected is None, "there is nothing to gain below 1,024 parameters"
+
+
+def test_batches_that_are_worked_on_at_once_change_nothing(world):
+    _, model, play = world
+    rungs, told = make_rungs(["reinforce", "gae"], gamma=GAMMA), []
+    options = {"trajectories": 16 * 9, "batch": 16, "gamma": GAMMA, "seed": 3}
+    alone = g.gather(play[16], model, rungs, **options)
+    several = g.gather(play[16], model, rungs, **options, threads=3, tell=told.append)
+    assert told == [16 * k for k in range(1, 10)]
+    jax.tree.map(np.testing.assert_array_equal, several.vectors, alone.vectors)
+    jax.tree.map(np.testing.assert_array_equal, several.episodes, alone.episodes)
+
+
+def test_work_comes_in_order_and_ends_where_one_fails():
+    begun = []
+
+    def work(i):
+        begun.append(i)
+        if i == 5:
+            raise ValueError("five")
+        return i
+
+    done = []
+    with pytest.raises(ValueError, match="five"):
+        for x in g.in_order(work, range(1000), 3):
+            done.append(x)
+    assert done == [0, 1, 2, 3, 4] and max(begun) <= 5 + 3

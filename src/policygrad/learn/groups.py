@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from policygrad.models.actor_critic import ActorCritic, act, unroll
 from policygrad.models.networks import MLP, Linear
@@ -26,6 +26,8 @@ SMALL = 1 << 17
 """Parameters of a network whose gradients for several weights are computed side by side."""
 FEW = 2
 """Up to so many rungs the general way is as quick."""
+ROWS = 1024
+"""Rows that are looked at together: weighted by every rung they still stay in the processor's cache."""
 
 
 def gradient_groups(
@@ -34,7 +36,7 @@ def gradient_groups(
     """The gradients of K rungs for equal groups of neighbouring trajectories, each a mean over its group, all leaves in
     one vector."""
     n_steps, size = weights.shape[1], weights.shape[2] // groups
-    one, rows = (by_layers, 512) if len(weights) > FEW and is_layered(model) else (by_transposing, 4096)
+    one, rows = (by_layers, ROWS) if len(weights) > FEW and is_layered(model) else (by_transposing, 4096)
 
     def split(axis: int, leaf: Any) -> Any:
         def part(x: Array) -> Array:
@@ -75,18 +77,35 @@ def is_linear(node: Any) -> bool:
 
 
 def by_layers(model: Any, trajectory: Trajectory, weights: Float[Array, "K T B"]) -> Float[Array, "K d"]:
-    """Σ Ψ_k ∇log π for a model of linear layers: each layer's x and δ once, then one matrix product.
+    """Σ Ψ_k ∇log π for a model of linear layers, summed over chunks of rows that stay in the processor's cache."""
+    lead = trajectory.mask.ndim
+    rows: Any = Input(trajectory.obs, trajectory.time, trajectory.start), trajectory.action, trajectory.mask
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[lead:]), rows)
+    weights = jnp.where(trajectory.mask, weights, 0).reshape(len(weights), -1)
+    chunks = -(-weights.shape[1] // ROWS)
+    if chunks == 1:
+        return of_rows(model, *rows, weights)
+    missing = -weights.shape[1] % chunks
+    rows = jax.tree.map(lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), mode="edge"), rows)
+    weights = jnp.pad(weights, ((0, 0), (0, missing)))  # a weight of zero: what a row is does not matter then
+    parts = jax.tree.map(lambda x: x.reshape(chunks, -1, *x.shape[1:]), rows)
+    pieces = jnp.moveaxis(weights.reshape(len(weights), chunks, -1), 1, 0)
+    part = lambda given: of_rows(model, *given)  # noqa: E731
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, jax.tree.map(lambda x: x[0], (*parts, pieces))))
+    return jax.lax.scan(lambda total, given: (total + part(given), None), zero, (*parts, pieces))[0]
 
-    Every layer gets a perturbation ε of each row's output, whose gradient at ε = 0 is δ. What is no linear layer (such
-    as a Gaussian's log σ) is transposed K times.
+
+def of_rows(
+    model: Any, inputs: Input, action: Any, mask: Bool[Array, "N"], weights: Float[Array, "K N"]
+) -> Float[Array, "K d"]:
+    """Each layer's x and δ once, then one matrix product.
+
+    Every layer gets a perturbation ε of each row's output, whose gradient at ε = 0 is δ. Ψ is multiplied to the shorter
+    of δ and x. What is no linear layer (such as a Gaussian's log σ) is transposed K times.
     """
     nodes, structure = jax.tree.flatten(model, is_leaf=is_linear)
     layers = [i for i, node in enumerate(nodes) if is_linear(node)]
     others = [i for i, node in enumerate(nodes) if eqx.is_inexact_array(node)]
-    inputs = Input(trajectory.obs, trajectory.time, trajectory.start)
-    lead = trajectory.mask.ndim
-    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[lead:]), (inputs, trajectory.action))
-    mask, weights = trajectory.mask.reshape(-1), weights.reshape(len(weights), -1)
 
     def log_probs(epsilon: dict[int, Array], numbers: dict[int, Array]) -> tuple[Array, dict[int, Array]]:
         def row(epsilon: dict[int, Array], input: Input, action: Any) -> tuple[Array, dict[int, Array]]:
@@ -96,23 +115,28 @@ def by_layers(model: Any, trajectory: Trajectory, weights: Float[Array, "K T B"]
             tapped = jax.tree.unflatten(structure, [replaced.get(i, node) for i, node in enumerate(nodes)])
             return act(tapped, input, None, action)[0].log_prob, seen
 
-        log_prob, seen = jax.vmap(row)(epsilon, *rows)
+        log_prob, seen = jax.vmap(row)(epsilon, inputs, action)
         return jnp.where(mask, log_prob, 0), seen
 
     zero = {i: jnp.zeros((mask.size, *nodes[i].bias.shape), nodes[i].bias.dtype) for i in layers}
     numbers = {i: nodes[i] for i in others}
     _, transposed, x = jax.vjp(lambda epsilon: log_probs(epsilon, numbers), zero, has_aux=True)
     (delta,) = transposed(jnp.ones(mask.size, weights.dtype))
-    found = {}
-    for i in layers:
-        weighted = weights[:, None, :] * delta[i].T  # [K, o, rows]
-        product = weighted.reshape(-1, mask.size) @ x[i]
-        found[i] = jnp.concatenate([product.reshape(len(weights), -1), weighted.sum(axis=-1)], axis=-1)
+    found = {i: jnp.concatenate([outer(weights, delta[i], x[i]), weights @ delta[i]], axis=-1) for i in layers}
     if others:
         through = jax.vjp(lambda numbers: log_probs(zero, numbers)[0], numbers)[1]
         (moved,) = jax.vmap(through)(weights)
         found |= {i: moved[i].reshape(len(weights), -1) for i in others}
     return jnp.concatenate([found[i] for i in sorted(found)], axis=-1)
+
+
+def outer(weights: Float[Array, "K N"], delta: Float[Array, "N o"], x: Float[Array, "N i"]) -> Float[Array, "K oi"]:
+    """Σ_t Ψ_{k,t} δ_t x_tᵀ."""
+    n_rungs, (n, o), i = len(weights), delta.shape, x.shape[1]
+    if i < o:
+        product = (weights[:, None, :] * x.T).reshape(-1, n) @ delta
+        return jnp.swapaxes(product.reshape(n_rungs, i, o), 1, 2).reshape(n_rungs, -1)
+    return ((weights[:, None, :] * delta.T).reshape(-1, n) @ x).reshape(n_rungs, -1)
 
 
 def tap(i: int, layer: Linear, epsilon: Array, seen: dict[int, Array]) -> Callable[[Array], Array]:

@@ -6,9 +6,12 @@ All rungs share one pass: an estimate is linear in Ψ, so one linearisation of l
     ĝ^k_i = (1/m) Σ_{j ∈ group i} Σ_t ∇log π(a_{j,t})·Ψ^k_{j,t},       k = 1 … K.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -96,6 +99,7 @@ def gather(
     gamma: float,
     critic: Any = None,
     seed: int = 0,
+    threads: int = 1,
     tell: Callable[[int], None] = lambda n: None,
 ) -> Gathered:
     """Play ``trajectories`` episodes in batches, and keep each rung's gradients.
@@ -103,6 +107,8 @@ def gather(
     Args:
         collect: plays one batch of whole episodes.
         model: π (and V, unless ``critic`` is given).
+        threads: so many batches are worked on at once, if ``collect`` allows that: a pure world does. What comes out is
+            the same.
         tell: told after each batch how many trajectories there are.
 
     Raises:
@@ -125,14 +131,20 @@ def gather(
     project = None if width == dimension else Projection.make(dimension, width, seed)
     learn = partial(gradients_of, distinct, parts, gamma, model, actor, critic)
     key = jax.random.key(seed)
+    if len(distinct) * dimension * parts * threads > AT_ONCE:
+        threads = 1
+
+    def work(i: int) -> tuple[np.ndarray, Episodes]:
+        trajectory = shortened(collect(jax.random.fold_in(key, i)))
+        chunk = learn(trajectory, project)
+        return np.asarray(chunk.vectors), episodes_of(trajectory, chunk)
+
     vectors: list[np.ndarray] = []
     episodes: list[Episodes] = []
     pending: list[np.ndarray] = []
-    for i in range(n_batches - n_batches % together):
-        trajectory = shortened(collect(jax.random.fold_in(key, i)))
-        chunk = learn(trajectory, project)
-        pending.append(np.asarray(chunk.vectors))
-        episodes.append(episodes_of(trajectory, chunk))
+    for i, (found, numbers) in enumerate(in_order(work, range(n_batches - n_batches % together), threads)):
+        pending.append(found)
+        episodes.append(numbers)
         if len(pending) == together:
             vectors.append(pending[0] if together == 1 else np.mean(pending, axis=0).mean(axis=1, keepdims=True))
             pending.clear()
@@ -147,6 +159,26 @@ def gather(
         dimension=dimension,
         projected=None if project is None else width,
     )
+
+
+def in_order(work: Callable[[int], Any], numbers: Iterable[int], threads: int) -> Iterator[Any]:
+    """``map(work, numbers)`` with several at once; whoever stops early waits for no more than those."""
+    if threads == 1:
+        yield from map(work, numbers)
+        return
+    numbers = iter(numbers)
+    yield from map(work, islice(numbers, 1))  # alone: two at once would both compile
+    begun: deque[Future] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for i in numbers:
+                begun.append(pool.submit(work, i))
+                if len(begun) > threads:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def without_repeats(rungs: Mapping[str, Rung]) -> tuple[tuple[Rung, ...], dict[str, int]]:

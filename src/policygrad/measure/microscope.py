@@ -145,6 +145,7 @@ def measure_gradients(
     has_critic: bool = True,
     collect_reference: Collect | None = None,
     seed: int = 0,
+    threads: int = 1,
     tell: Callable[[str, int, int], None] = lambda what, done, n: None,
 ) -> Measurement:
     """Measure rungs on one frozen policy.
@@ -156,6 +157,7 @@ def measure_gradients(
         trajectories: so many are played for the rungs, in whole batches.
         reference_trajectories: so many more, independent, for the true gradient; None: as many.
         collect_reference: plays the policy itself where ``collect`` plays another one (off-policy).
+        threads: so many batches are worked on at once, where ``collect`` allows it.
         tell: ``(what, done, of)`` while playing.
 
     Raises:
@@ -167,7 +169,7 @@ def measure_gradients(
     asked[REFERENCE] = make_rung("importance", gamma, objective)._replace(name=REFERENCE) if off_policy else reference
     if objective == "discounted" and gamma < 1 and not off_policy:
         asked[DROPPED] = reference_rung(gamma, "approximation", has_critic)
-    options: dict[str, Any] = {"batch": batch, "gamma": gamma, "critic": critic}
+    options: dict[str, Any] = {"batch": batch, "gamma": gamma, "critic": critic, "threads": threads}
     gathered = gather(
         collect, model, asked, trajectories=trajectories, seed=2 * seed, **options,
         tell=lambda n: tell("rungs", n, trajectories),

@@ -12,6 +12,7 @@ trajectories, so that differences between cells are not noise.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -109,6 +110,7 @@ def measure_surface(
     batch: int = 16,
     window: int | None = None,
     seed: int = 0,
+    threads: int = 1,
     tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> Surface:
     """Measure every (γ, λ) on one frozen policy.
@@ -121,24 +123,27 @@ def measure_surface(
         model: π with a critic, whose last layer is fitted to each γ (:func:`fit_critics`).
         trajectories: so many are played for the cells, and as many before that for the critics.
         window: cut streams every so many steps, as the collector of the training did.
+        threads: so many batches are worked on at once, where ``collect`` allows it.
         tell: ``(done, of)`` while playing.
 
     Raises:
         ValueError: too few trajectories, or nothing to measure.
     """
-    rounds, sample = len(gammas) + 2, {"trajectories": trajectories, "batch": batch}
+    rounds = len(gammas) + 2
+    sample: dict[str, Any] = {"trajectories": trajectories, "batch": batch}
 
     def progress(k: int) -> Callable[[int], None]:
         return lambda n: tell(k * trajectories + n, rounds * trajectories)
 
     *critics, undiscounted = fit_critics(collect, model, (*gammas, 1.0), **sample, seed=seed + 1, tell=progress(0))
+    look = partial(gather, collect, model, threads=threads, seed=seed, **sample)
     reference = {"g": make_rung("reinforce-value", 1.0, "undiscounted")}
-    truth = gather(collect, model, reference, gamma=1.0, critic=undiscounted, **sample, seed=seed, tell=progress(1))
+    truth = look(reference, gamma=1.0, critic=undiscounted, tell=progress(1))
     rows, known = [], []
     for k, (gamma, critic) in enumerate(zip(gammas, critics)):
         number: Any = jnp.asarray(gamma)  # an array, so that one program serves every γ
         rungs = {str(lam): cell_rung(number, lam, window) for lam in lams}
-        found = gather(collect, model, rungs, gamma=number, critic=critic, **sample, seed=seed, tell=progress(k + 2))
+        found = look(rungs, gamma=number, critic=critic, tell=progress(k + 2))
         rows.append(tuple(cell_of(gamma, lam, found, truth) for lam in lams))
         known.append(explained(found.episodes.sums))
     ret = truth.episodes.ret

@@ -24,6 +24,7 @@ from policygrad.measure.rungs import Rung, is_unbiased, make_rungs
 from policygrad.models.actor_critic import ActorCritic, FrameWindow
 from policygrad.run.api import Run, is_object, require_same_spaces
 from policygrad.run.build import enable_compilation_cache, host_maker
+from policygrad.run.devices import cores
 from policygrad.run.policy import Policy, with_memory
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.run.report import Report
@@ -122,7 +123,7 @@ def measure(
             found = measure_gradients(
                 acting, model, chosen, gamma=gamma, objective=objective, trajectories=trajectories,
                 reference_trajectories=reference, batch=batch, critic=critic, has_critic=has_critic,
-                collect_reference=None if behaviour is None else own, seed=seed, tell=tell,
+                collect_reference=None if behaviour is None else own, seed=seed, tell=tell, threads=stage.threads,
             )  # fmt: skip
     seconds = time.perf_counter() - began
     shown = shown or registry.env_id(env)
@@ -202,6 +203,11 @@ class Stage:
     def __exit__(self, *error: Any) -> None:
         if self.ours:
             self.made.close()
+
+    @property
+    def threads(self) -> int:
+        """Batches that are worked on at once: an environment on the host goes on where the last batch left it."""
+        return 1 if registry.is_host(self.made) else cores()
 
     def tabular(self) -> TabularMDP:
         if not isinstance(self.made, TabularMDP):

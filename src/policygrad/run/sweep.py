@@ -29,7 +29,7 @@ from policygrad.ladder.names import one_of
 from policygrad.learn.learner import LearnerState
 from policygrad.measure.surface import Surface, measure_surface
 from policygrad.run.build import enable_compilation_cache
-from policygrad.run.devices import is_small, one_device_per_core, shares
+from policygrad.run.devices import cores, is_small, one_device_per_core, shares
 from policygrad.run.evaluate import episode_returns
 from policygrad.run.heatmaps import SCORES, gamma_lambda_map, table
 from policygrad.run.notes import note
@@ -471,6 +471,7 @@ def measured(
         batch=batch,
         window=found.recipe.n_steps if found.recipe.collect == "window" else None,
         seed=found.recipe.seed,
+        threads=cores(),
         tell=lambda done, of: tell("measuring", done, of),
     )
 
