@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from policygrad.learn import groups
 from policygrad.learn.gradient import gradient_samples
 from policygrad.learn.groups import by_layers, by_transposing, gradient_groups, is_layered
 from policygrad.models import make_model
@@ -64,3 +65,13 @@ def test_the_quick_way_is_taken_where_it_can_be():
     np.testing.assert_allclose(
         by_layers(model, trajectory, weights), by_transposing(model, trajectory, weights), atol=2e-6
     )
+
+
+@pytest.mark.parametrize("rows", [5, 4])
+def test_rows_are_taken_in_chunks(monkeypatch, rows):
+    """12 rows as 5 + 5 + 2 and as 4 + 4 + 4; nothing that is no number beside a masked row gets in."""
+    model, trajectory, weights = setting("discrete")
+    whole = by_layers(model, trajectory, weights)
+    monkeypatch.setattr(groups, "ROWS", rows)
+    spoilt = jnp.where(trajectory.mask, weights, jnp.nan)
+    np.testing.assert_allclose(by_layers(model, trajectory, spoilt), whole, atol=2e-6)

@@ -82,17 +82,18 @@ def by_layers(model: Any, trajectory: Trajectory, weights: Float[Array, "K T B"]
     rows: Any = Input(trajectory.obs, trajectory.time, trajectory.start), trajectory.action, trajectory.mask
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[lead:]), rows)
     weights = jnp.where(trajectory.mask, weights, 0).reshape(len(weights), -1)
+    summed = lambda part: of_rows(model, *part)  # noqa: E731
     chunks = -(-weights.shape[1] // ROWS)
     if chunks == 1:
-        return of_rows(model, *rows, weights)
+        return summed((*rows, weights))
     missing = -weights.shape[1] % chunks
     rows = jax.tree.map(lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), mode="edge"), rows)
     weights = jnp.pad(weights, ((0, 0), (0, missing)))  # a weight of zero: what a row is does not matter then
     parts = jax.tree.map(lambda x: x.reshape(chunks, -1, *x.shape[1:]), rows)
-    pieces = jnp.moveaxis(weights.reshape(len(weights), chunks, -1), 1, 0)
-    part = lambda given: of_rows(model, *given)  # noqa: E731
-    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, jax.tree.map(lambda x: x[0], (*parts, pieces))))
-    return jax.lax.scan(lambda total, given: (total + part(given), None), zero, (*parts, pieces))[0]
+    parts = (*parts, jnp.moveaxis(weights.reshape(len(weights), chunks, -1), 1, 0))
+    first = jax.tree.map(lambda x: x[0], parts)
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(summed, first))
+    return jax.lax.scan(lambda total, part: (total + summed(part), None), zero, parts)[0]
 
 
 def of_rows(
