@@ -1,8 +1,6 @@
 """Who gets the credit, how far to go, and where the variance comes from: a walk with a delayed reward, and CartPole."""
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from style import BLUE, DASHDOT, DASHED, DOTTED, FAINT, GREEN, GREY, INK, RED, SOLID, canvas, curves, label, save
@@ -11,11 +9,9 @@ import policygrad as pg
 from policygrad.collect import episode_collector
 from policygrad.envs.core import autoreset
 from policygrad.envs.tabular import chain
-from policygrad.learn import policy_gradient
 from policygrad.measure import policy_evaluation, table_critic
-from policygrad.measure.credit import credit, step_curve, step_of_length
+from policygrad.measure.credit import credit, direction_of, step_curve
 from policygrad.measure.decomposition import decompose
-from policygrad.measure.gather import weigh
 from policygrad.measure.rungs import make_rungs
 from policygrad.models import make_model
 
@@ -107,17 +103,11 @@ rungs = make_rungs(list(DIRECTIONS), gamma=0.99, objective="approximation")
 LENGTHS = np.geomspace(1e-4, 1.0, 9)
 
 
-@eqx.filter_jit
-def ahead(rung, trajectory):
-    """The direction of one batch, and the steps of every length along it."""
-    direction = policy_gradient(model, trajectory, weigh(rung, model, trajectory, None))
-    return direction, jnp.stack([step_of_length(model, trajectory, direction, kl) for kl in LENGTHS])
-
-
 figure, (axes,) = canvas(1, width=6.4, height=3.8)
 batches = [play(stream, model, EPISODES, seed=100 + i) for i in range(BATCHES)]
 for name, (words, color, dashes) in DIRECTIONS.items():
-    points = [step_curve(stream, model, *ahead(rungs[name], batch), episodes=128) for batch in batches]
+    found = [direction_of(rungs[name], model, batch, LENGTHS) for batch in batches]
+    points = [step_curve(stream, model, *each, episodes=128) for each in found]
     kl = np.exp(np.mean(np.log([[p.kl for p in each] for each in points]), axis=0))
     gain = np.array([[p.gain.value for p in each] for each in points])
     curves(axes, kl, gain.T, words, color, dashes)

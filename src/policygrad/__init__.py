@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _HOME = {
     "policygrad.run.api": ("Run", "evaluate", "load", "offpolicy", "resume", "train"),
     "policygrad.run.ope": ("ope",),
+    "policygrad.run.crediting": ("credit",),
     "policygrad.run.report": ("Report",),
     "policygrad": ("measure",),
     "policygrad.run.sweep": ("sweep",),

@@ -23,6 +23,7 @@ VERBS = {
     "plot": ("policygrad.cli.plot", "draw the learning curves of some runs"),
     "play": ("policygrad.cli.play", "watch a trained policy, in a window or as a GIF or MP4"),
     "measure": ("policygrad.cli.measure", "measure the gradient: how noisy, how biased, and what would help"),
+    "credit": ("policygrad.cli.credit", "say which actions get the credit, and how far a step may go"),
     "sweep": ("policygrad.cli.sweep", "train every γ with every λ, and draw the map"),
     "bandit": ("policygrad.cli.bandit", "contextual bandits: SquareCB and its peers on tables and logs"),
     "ope": ("policygrad.cli.ope", "judge a policy by the episodes of another one"),

@@ -27,10 +27,14 @@ from policygrad.measure.statistics import Estimate, normal, standard_error
 from policygrad.models.actor_critic import is_memoryless, unroll
 from policygrad.types import Trajectory
 
+LIKELIHOOD = "likelihood"
+"""The name of Ψ = 1 where rungs have names."""
 KL = 1e-3
 """The default length of a step, in nats per row."""
 SEARCH = 30
-"""Rounds of the search for a step of given length; each at most multiplies it by ten."""
+"""Rounds of the search for a step of given length, at most; each at most multiplies it by ten."""
+CLOSE = 1e-3
+"""A length is found when it is wrong by less than this share; one more round then makes it better still."""
 
 
 class RungCredit(NamedTuple):
@@ -138,15 +142,22 @@ def divergence(model: Any, other: Any, trajectory: Trajectory) -> Float[Array, "
     return masked_mean(jax.vmap(lambda p, q: p.kl(q))(*rows), trajectory.mask.reshape(-1))
 
 
-def step_of_length(model: Any, trajectory: Trajectory, direction: PyTree, kl: float) -> Float[Array, ""]:
+def step_of_length(model: Any, trajectory: Trajectory, direction: PyTree, kl: Any) -> Float[Array, ""]:
     """η with D(π_θ‖π_{θ+ηd}) = kl; zero where the direction is. D is nearly η²/2·dᵀFd, F the Fisher information, so
     η ← η·√(kl/D) converges at once (Kakade 2001)."""
 
-    def better(_: int, size: Array) -> Array:
+    def better(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        i, size, _ = state
         found = divergence(model, moved(model, direction, size), trajectory)
-        return size * jnp.where(jnp.isfinite(found), jnp.clip(jnp.sqrt(kl / jnp.maximum(found, 1e-30)), 0.1, 10), 0.1)
+        factor = jnp.where(jnp.isfinite(found), jnp.clip(jnp.sqrt(kl / jnp.maximum(found, 1e-30)), 0.1, 10), 0.1)
+        return i + 1, size * factor, found
 
-    size = jax.lax.fori_loop(0, SEARCH, better, jnp.ones(()))
+    def going_on(state: tuple[Array, Array, Array]) -> Array:
+        i, _, found = state
+        return (i < SEARCH) & ~(jnp.abs(found - kl) < CLOSE * kl)
+
+    begin = jnp.zeros((), jnp.int32), jnp.ones(()), jnp.full((), jnp.nan)
+    _, size, _ = jax.lax.while_loop(going_on, better, begin)
     nothing = jnp.all(jnp.stack([jnp.all(d == 0) for d in jax.tree.leaves(direction)]))
     return jnp.where(nothing, 0, size)
 
@@ -207,6 +218,15 @@ class StepPoint(NamedTuple):
     """Its expected return."""
     gain: Estimate
     """Over the old policy, in episodes with the same random numbers."""
+
+
+@eqx.filter_jit
+def direction_of(
+    rung: Rung, model: Any, trajectory: Trajectory, lengths: Float[Array, "n"], critic: Any = None
+) -> tuple[PyTree, Float[Array, "n"]]:
+    """The gradient that a rung makes of one batch, and the η of each length along it, in nats per row."""
+    direction = policy_gradient(model, trajectory, weigh(rung, model, trajectory, critic))
+    return direction, jax.lax.map(lambda kl: step_of_length(model, trajectory, direction, kl), jnp.asarray(lengths))
 
 
 def step_curve(

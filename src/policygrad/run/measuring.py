@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -89,20 +89,10 @@ def measure(
     for name, number, least in counts:
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise RecipeError(f"{name} must be a whole number of at least {least}, not {number!r}")
-    recipe = next((x.recipe for x in (policy, env) if isinstance(x, Run)), None)
-    shown = env if isinstance(env, str) else None
-    if isinstance(env, Run):
-        shown, policy = env.recipe.env, env if policy is None else policy
-        env = env_of(env, batch, max_episode_steps)
-    if policy is None:
-        raise RecipeError("give a policy beside the environment: a Run, its policy, or a model")
-    gamma = (recipe.gamma if recipe else 0.99) if gamma is None else gamma
-    limit = recipe.max_episode_steps if recipe and max_episode_steps is None else max_episode_steps
-    policies = [as_policy(x, recipe) for x in (policy, behaviour) if x is not None]
-    model = policies[0].model
-    has_critic = critic is not None or has_values(model)
-    if isinstance(critic, Run | Policy):
-        critic = as_policy(critic, recipe).model
+    who = subject_of(env, policy, critic, gamma, batch, max_episode_steps)
+    recipe, critic, has_critic, gamma = who.recipe, who.critic, who.has_critic, who.gamma
+    policies = [who.policy] if behaviour is None else [who.policy, as_policy(behaviour, recipe)]
+    model = who.policy.model
     chosen = make_rungs(rungs, gamma=gamma, objective=objective, critic=has_critic, off_policy=behaviour is not None)
     chosen |= as_trained(recipe, has_critic, behaviour, gamma, objective)
     if 0 < parts < FEWEST_STATES:
@@ -111,7 +101,7 @@ def measure(
     if batch == 1 and coupling:
         raise RecipeError(f"the rung {coupling[0]!r} couples the trajectories of a batch: give a batch of at least 2")
     began = time.perf_counter()
-    with Stage(env, policies, recipe, batch, limit) as stage:
+    with Stage(who.env, policies, recipe, batch, who.limit) as stage:
         where = stage.decompose(policies[0], gamma, objective, parts, critic, seed) if parts else None
         if exact:
             found = measure_exactly(
@@ -126,8 +116,44 @@ def measure(
                 collect_reference=None if behaviour is None else own, seed=seed, tell=tell, threads=stage.threads,
             )  # fmt: skip
     seconds = time.perf_counter() - began
-    shown = shown or registry.env_id(env)
-    return Report(found, shown, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds, parts=where)
+    return Report(found, who.name, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds, parts=where)
+
+
+class Subject(NamedTuple):
+    """Whose gradient is looked at, and where."""
+
+    env: Any
+    name: str
+    policy: Policy
+    recipe: Recipe | None
+    critic: Any
+    has_critic: bool
+    gamma: float
+    limit: int | None
+
+
+def subject_of(
+    env: Any, policy: Any, critic: Any, gamma: float | None, batch: int, max_episode_steps: int | None
+) -> Subject:
+    """What a user gives, completed from the run that is among it."""
+    recipe = next((x.recipe for x in (policy, env) if isinstance(x, Run)), None)
+    name = env if isinstance(env, str) else None
+    if isinstance(env, Run):
+        name, policy = env.recipe.env, env if policy is None else policy
+        env = env_of(env, batch, max_episode_steps)
+    if policy is None:
+        raise RecipeError("give a policy beside the environment: a Run, its policy, or a model")
+    policy = as_policy(policy, recipe)
+    return Subject(
+        env=env,
+        name=name or registry.env_id(env),
+        policy=policy,
+        recipe=recipe,
+        critic=as_policy(critic, recipe).model if isinstance(critic, Run | Policy) else critic,
+        has_critic=critic is not None or has_values(policy.model),
+        gamma=(recipe.gamma if recipe else 0.99) if gamma is None else gamma,
+        limit=recipe.max_episode_steps if recipe and max_episode_steps is None else max_episode_steps,
+    )
 
 
 def env_of(run: Run, batch: int, limit: int | None) -> Any:
