@@ -161,7 +161,9 @@ class CreditReport:
     seconds: float
 
     def __str__(self) -> str:
-        return "\n".join([*self.heading(), "", *self.table(), "", *self.rows(), "", *self.sentences()])
+        return "\n".join(
+            [*self.heading(), "", *self.table(), "", *self.rows(), "", *(f"- {text}" for text in self.sentences())]
+        )
 
     @property
     def length(self) -> int:
@@ -193,16 +195,16 @@ class CreditReport:
         shown = min(self.length, SHOWN)
         lines = [["t", "reward", *(f"{name}: Ψ (Δ log π)" for name in self.credit.rungs)]]
         for t in range(shown):
-            cells = [f"{x.psi[t, self.episode]:.3g} ({x.change[t, self.episode]:+.1e})" for x in self.all]
-            lines.append([str(t), f"{self.reward[t, self.episode]:.4g}", *cells])
+            at = t, self.episode
+            cells = [f"{x.psi[at]:.3g} ({x.change[at]:+.1e})" for x in self.credit.rungs.values()]
+            lines.append([str(t), f"{self.reward[at]:.4g}", *cells])
         title = f"trajectory {self.episode}, R = {self.credit.ret[self.episode]:.4g}:"
         left = self.length - shown
         return [title, *aligned(lines), *([f"... and {left:,} rows more: the pictures have them"] if left else [])]
 
     def sentences(self) -> list[str]:
         """What the numbers say."""
-        said = [f"- {text}" for text in (self.about_pairs(), self.about_order(), *self.about_lengths()) if text]
-        return said
+        return [self.about_pairs(), self.about_order(), *self.about_lengths()]
 
     def about_pairs(self) -> str:
         if self.credit.note:
@@ -224,8 +226,8 @@ class CreditReport:
 
     def about_lengths(self) -> list[str]:
         if not self.curves:
-            why = "fresh episodes were not asked for" if self.pure else "that needs a world that is pure JAX"
-            return [f"How far a step may go was not tried: {why}."]
+            why = "every gradient is zero" if self.fresh else "fresh episodes were not asked for"
+            return [f"How far a step may go was not tried: {why if self.pure else 'that needs a pure JAX world'}."]
         said = []
         for name, points in self.curves.items():
             best = max(points, key=lambda p: p.gain.value)
@@ -239,10 +241,6 @@ class CreditReport:
                 f"{gain.high:.4g}) over {before:.4g}; {further}."
             )
         return said
-
-    @property
-    def all(self) -> list[Any]:
-        return list(self.credit.rungs.values())
 
     def negative(self, rung: str) -> float:
         """The share of rows with Ψ < 0."""
@@ -285,7 +283,7 @@ class CreditReport:
                 "episode": self.episode,
                 "reward": self.reward[rows].tolist(),
                 "rungs": rungs,
-                "sentences": [text.removeprefix("- ") for text in self.sentences()],
+                "sentences": self.sentences(),
                 "recipe": self.recipe,
                 "seed": self.seed,
                 "seconds": self.seconds,
