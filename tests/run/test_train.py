@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 import policygrad as pg
 from policygrad.models.distributions import Categorical
 from policygrad.run.record import RunError, read_metrics
+from policygrad.run.train import Best
 from policygrad.types import Output
 
 WINDOWS = {"env": "chain", "algo": "a2c", "n_envs": 4, "n_steps": 5, "net": (8,), "total_timesteps": 400}
@@ -305,3 +306,13 @@ def test_an_edited_recipe_is_not_believed(tmp_path):
             pg.load(tmp_path / "run")
     file.write_text(json.dumps({**recipe, "total_timesteps": 300, "stop_reward": 9.0}))
     assert pg.load(tmp_path / "run").recipe.stop_reward == 9.0
+
+
+def test_of_equal_evaluations_the_last_is_kept_and_what_is_no_number_never_is():
+    one, two, three = ({"w": jnp.full((2,), x)} for x in (1.0, 2.0, 3.0))
+    best = Best(one, 2)
+    assert best.offer(two, np.array([5.0, np.nan]), np.array([10, 10]))
+    assert best.params["w"].tolist() == [2, 1] and best.reward.tolist() == [5, -np.inf]
+    assert best.offer(three, np.array([5.0, -7.0]), np.array([20, 20]))
+    assert best.params["w"].tolist() == [3, 3] and best.step.tolist() == [20, 20]
+    assert not best.offer(one, np.array([4.9, np.nan]), np.array([30, 30])) and best.params["w"].tolist() == [3, 3]

@@ -350,8 +350,10 @@ class Work:
             fit.state = fit.state._replace(learner=state, env_steps=jnp.asarray(steps))
             row |= {"train/epoch": self.place.epoch + 1} | ({"train/round": self.place.round} if cloning.dagger else {})
             row = {name: x for name, x in row.items() if x == x}  # no accuracy where actions are no whole numbers
-            better = fit.best.offer(state.params, np.array([-row["train/nll" if held is None else "eval/nll"]]),
-                                    fit.env_steps)  # fmt: skip
+            score = np.array([-row["train/nll" if held is None else "eval/nll"]])
+            better = bool(score[0] > fit.best.reward[0])
+            if better:
+                fit.best.offer(state.params, score, fit.env_steps)
             self.place = Place(self.place.round, self.place.epoch + 1, 0 if better else self.place.stale + 1)
             row["time/fps"] = rows / max(time.monotonic() - began, 1e-9)
             self.log(row, writer, tell)

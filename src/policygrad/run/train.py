@@ -49,14 +49,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Best:
-    """The best parameters of each seed so far, by the mean return of the evaluations."""
+    """The best parameters of each seed so far, by the mean return of the evaluations; of equals the last: where greedy
+    actions are already right, sampled ones and V still learn."""
 
     def __init__(self, params: Any, seeds: int):
         self.params, self.reward, self.step = params, np.full(seeds, -np.inf), np.zeros(seeds, np.int32)
 
     def offer(self, params: Any, reward: np.ndarray, step: np.ndarray) -> bool:
-        """Take what is better; whether anything was."""
-        better = reward > self.reward
+        """Take what is no worse; whether anything was."""
+        better = reward >= self.reward
         if len(better) == 1:
             self.params = params if better[0] else self.params
         else:
