@@ -167,3 +167,22 @@ def test_an_end_is_worth_nothing_more():
     reward = np.where(state == 0, 1.0, 2.0) * mask
     q = fitted_q(state, np.zeros_like(state), reward, mask, np.ones((3, 2, 1)), 0.5)
     np.testing.assert_allclose(q[:, :, 0], [[1, 3.5], [1, 3], [1, 2]])
+
+
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_doubly_robust_has_no_bias_where_lengths_vary(p):
+    """One state; action 0 pays one and goes on, action 1 ends; μ is even, π takes action 0 with probability p, and
+    J = p/(1 − p). Every pair of episodes up to 40 rows: each is judged by a Q̂ of the other, however long that was."""
+    longest, total = 40, 0.0
+    for first in range(1, longest + 1):
+        for second in range(1, longest + 1):
+            length, n = np.array([first, second]), max(first, second)
+            time = np.arange(n)[:, None]
+            mask, action = time < length, (time == length - 1).astype(int)
+            reward = np.where(mask & (action == 0), 1.0, 0.0)
+            log_rho = np.where(mask, np.log(np.where(action == 0, p, 1 - p) / 0.5), 0.0)
+            probs = np.broadcast_to([p, 1 - p], (n, 1, 2))
+            q, value = cross_fitted(np.zeros_like(action), action, reward, mask, probs, 1.0)
+            found = ESTIMATORS["dr"](logged(reward, log_rho, mask, q, value), 1.0).estimate
+            total += 0.5 ** (first + second) * found
+    assert total == pytest.approx(p / (1 - p), abs=1e-6)

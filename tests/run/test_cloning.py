@@ -5,6 +5,7 @@ import shutil
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from policygrad.models.actor_critic import unroll
 from policygrad.run import cloning
 from policygrad.run.api import begin
 from policygrad.run.demonstrations import as_trajectory, fingerprints, paired, split, without_leakage
+from policygrad.run.initial import begin_from
 from policygrad.run.policy import PolicyState
 from policygrad.storage.datasets import Dataset, DatasetError, load, save, select
 
@@ -164,6 +166,15 @@ def test_training_begins_with_the_clone(folder):
             np.testing.assert_array_equal(x, y)
     first, second = (jax.tree.leaves(model.critic) for model in begun.models)
     assert any((x != y).any() for x, y in zip(first, second)), "new critics, one for each seed"
+
+
+def test_several_seeds_begin_where_the_first_of_several_ended():
+    """Those of the source lie on one device, and these are shared out over two."""
+    options = {"policy": "tabular", "seeds": 2, "out": None}
+    source = pg.train("chain", "a2c", total_timesteps=80, **options)
+    fit = begin_from(begin("chain", "a2c", **options)._fit, source.policy.model)
+    steps = fit.program.advance(fit.state, jnp.int32(80))[0].env_steps
+    assert np.asarray(steps).tolist() == [80, 80]
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,8 @@ def cross_fitted(
 ) -> tuple[Float[np.ndarray, "T N"], Float[np.ndarray, "T N"]]:
     """Q̂(s_t, a_t) and V̂(s_t) along every episode, from a model of the world that was fitted to the *other* half of the
     episodes, so that the doubly robust stay unbiased. The halves are drawn, always the same ones: the order of a log
-    often means something.
+    often means something. Even the horizon of Q̂ is that of the other half: the length of an episode is part of what
+    came of it. Later than that Q̂ is zero.
 
     Args:
         probs: π_t(a | s).
@@ -222,7 +223,9 @@ def cross_fitted(
     q, value, rows = np.zeros(mask.shape), np.zeros(mask.shape), np.arange(len(mask))[:, None]
     halves = np.array_split(np.random.default_rng(0).permutation(mask.shape[1]), 2)
     for fit, use in (halves, halves[::-1]):
-        table = fitted_q(state[:, fit], action[:, fit], reward[:, fit], mask[:, fit], probs, gamma)
+        n = int(mask[:, fit].any(axis=1).sum())
+        table = np.zeros(probs.shape)
+        table[:n] = fitted_q(state[:n, fit], action[:n, fit], reward[:n, fit], mask[:n, fit], probs[:n], gamma)
         q[:, use] = table[rows, state[:, use], action[:, use]]
         value[:, use] = np.sum(probs * table, axis=-1)[rows, state[:, use]]
     return q, value

@@ -50,6 +50,7 @@ def begin_from(fit: Any, model: Any) -> Any:
     import equinox as eqx
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
     recipe, learner = fit.program.recipe, fit.state.learner
     given = {path: x for path, x in named(eqx.filter(model, eqx.is_array))}
@@ -65,7 +66,7 @@ def begin_from(fit: Any, model: Any) -> Any:
                 f"the policy of {recipe.init_from} does not fit {recipe.env}: {path} has shape {mine.shape[lead:]} "
                 f"here and {shape} there; start from a run with the same spaces and the same model"
             )
-        return jnp.broadcast_to(theirs, mine.shape).astype(mine.dtype)
+        return jnp.broadcast_to(np.asarray(theirs), mine.shape).astype(mine.dtype)  # by the host: off its device
 
     leaves = [one(path, x) for path, x in named(learner.params)]
     unused = next((path for path in given if not is_fresh(path)), None)
