@@ -1,5 +1,6 @@
 """The microscope against the oracle: what is sampled must agree with what is enumerated, and with closed forms."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -20,6 +21,7 @@ from policygrad.measure import gather as g
 from policygrad.measure.exactly import measure_exactly
 from policygrad.measure.microscope import measure_gradients
 from policygrad.measure.rungs import make_rungs
+from policygrad.measure.words import sentences
 from policygrad.models.actor_critic import make_model
 
 GAMMA = 0.8
@@ -384,3 +386,84 @@ def test_work_comes_in_order_and_ends_where_one_fails():
         for x in g.in_order(work, range(1000), 3):
             done.append(x)
     assert done == [0, 1, 2, 3, 4] and max(begun) <= 5 + 3
+
+
+def test_projected_samples_are_compared_in_the_same_numbers(monkeypatch):
+    """The true gradient is another sample: the cosine to it is that of the vectors before the projection."""
+    env = pg.make("CartPole-v1")
+    model = make_model(env.observation_space, env.action_space, key=jax.random.key(0), net=(32, 32))
+    options = {"rungs": ["reinforce-togo"], "trajectories": 512, "batch": 16, "max_episode_steps": 20, "gamma": 1.0}
+    whole = pg.measure(env, model, **options).measurement
+    monkeypatch.setattr(g, "ENTRIES", 1)
+    short = pg.measure(env, model, **options).measurement
+    assert whole.projected is None and short.projected == 1024
+    one, other = (m.rungs["reinforce-togo"].cosine_true.value for m in (whole, short))
+    assert one > 0.5 and other == pytest.approx(one, abs=0.1)
+
+
+def test_off_policy_bias_is_that_of_the_true_gradient(world):
+    """Truncated weights of a far policy: the bias is taken to the policy's own episodes, so that it cannot be less than
+    the difference of the two lengths; return and length are the policy's own too."""
+    env, model, _ = world
+    other = tabular(env, seed=5)
+    options = {"rungs": ["truncated"], "trajectories": 512, "batch": 16, "max_episode_steps": 3, "gamma": GAMMA}
+    m = pg.measure(env, model, behaviour=other, **options).measurement
+    exact = pg.measure(env, model, behaviour=other, exact=True, rungs=["truncated"], batch=16, gamma=GAMMA).measurement
+    rung, true = m.rungs["truncated"], exact.rungs["truncated"].bias.value
+    assert rung.bias.low <= true <= rung.bias.high and rung.bias.error < true
+    own = pg.measure(env, model, rungs=["reinforce"], trajectories=512, batch=16, max_episode_steps=3, gamma=GAMMA)
+    assert m.ret.low <= own.measurement.ret.high and own.measurement.ret.low <= m.ret.high
+
+
+# What the report says of what it found
+
+
+def test_a_biased_rung_pays_only_where_it_beats_every_unbiased_one():
+    """γ < 1 under the undiscounted objective: the run's own Ψ has little bias, and reward-to-go is worth more still."""
+    env = short_corridor()
+    model = make_model(env.observation_space, env.action_space, policy="tabular", critic=False, key=jax.random.key(0))
+    own = pg.Psi("total_return", gamma=0.99)
+    options = {"gamma": 0.99, "objective": "undiscounted", "exact": True}
+    found = pg.measure(env, model, rungs=["reinforce-togo"], **options).measurement
+    biased = pg.measure(env, model, rungs={"own": own}, **options).measurement.rungs["own"]
+    assert not biased.unbiased and 0 < biased.bias.value < 0.5 * biased.mse.value
+    alone, beaten = (
+        sentences(dataclasses.replace(found, rungs=rungs))
+        for rungs in (
+            {"reinforce": found.rungs["reinforce"], "own": biased},
+            {**found.rungs, "own": biased},
+        )
+    )
+    assert 1 < biased.worth.value < found.rungs["reinforce-togo"].worth.value
+    assert any(text.endswith("of its error at this batch: it pays.") for text in alone)
+    assert any(text.endswith("and reinforce-togo, which is unbiased, is worth more.") for text in beaten)
+
+
+def test_rungs_that_do_not_differ_are_not_ranked():
+    """One step: reward-to-go is the total return, and two equal baselines are one."""
+    env, model = two_arms(0.9)
+    constant = pg.Psi("total_return", "constant", b=0.05, gamma=1.0)
+    togo = pg.Psi("reward_to_go", gamma=1.0)
+    found = lambda **rungs: pg.measure(env, model, rungs=rungs, gamma=1.0, exact=True).sentences()[0]  # noqa: E731
+    assert found(best=constant, togo=togo).endswith("the most of all.")
+    assert found(togo=togo).startswith("No rung is worth more than reinforce")
+    assert found(one=constant, two=constant).endswith("the most of all; two is worth the same.")
+
+
+def test_a_table_without_cosines_says_why(world, monkeypatch):
+    env, model, _ = world
+    options = {"gamma": GAMMA, "rungs": ["reinforce-togo"]}
+    assert "no exact method" in pg.measure(env, model, exact=True, **options).table()
+    sampled = {"trajectories": 256, "reference": 256, "batch": 4, **options}
+    assert "no cosines" not in pg.measure(env, model, **sampled).table()
+    monkeypatch.setattr(g, "GROUPS", 16)  # 64 batches are more than twice that
+    assert "give a larger --batch, or fewer trajectories" in pg.measure(env, model, **sampled).table()
+
+
+def test_a_report_names_the_seed_that_was_measured(world):
+    env, model, _ = world
+    report = pg.measure(env, model, gamma=GAMMA, exact=True, rungs=["reinforce"])
+    assert not any("seed" in line for line in report.heading())
+    several, one = (dataclasses.replace(report, recipe={"seed": 5, "seeds": n}) for n in (3, 1))
+    assert "the policy of seed 5 of 3 seeds" in several.heading()
+    assert not any("seed" in line for line in one.heading())

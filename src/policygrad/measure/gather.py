@@ -128,7 +128,7 @@ def gather(
     parts = next(k for k in range(most, 0, -1) if batch % k == 0)
     n_vectors = n_batches * parts // together
     width = min(dimension, max(1024, ENTRIES // n_vectors))
-    project = None if width == dimension else Projection.make(dimension, width, seed)
+    project = None if width == dimension else Projection.make(dimension, width)
     learn = partial(gradients_of, distinct, parts, gamma, model, actor, critic)
     key = jax.random.key(seed)
     if len(distinct) * dimension * parts * threads > AT_ONCE:
@@ -275,14 +275,14 @@ def refuse_nothing(vectors: Float[np.ndarray, "K n p"]) -> None:
 class Projection(eqx.Module):
     """x ∈ ℝ^d ↦ y ∈ ℝ^p: every entry is added, with a random sign, to a random place of y. Inner products keep their
     expectation over the random choice, with relative error √(2/p). Charikar, Chen & Farach-Colton (2002), "Finding
-    frequent items in data streams"."""
+    frequent items in data streams". The choice is the same for all samples: they are compared with each other."""
 
     place: Int[Array, "d"]
     sign: Float[Array, "d"]
     width: int = eqx.field(static=True)
 
     @classmethod
-    def make(cls, dimension: int, width: int, seed: int) -> "Projection":
+    def make(cls, dimension: int, width: int, seed: int = 0) -> "Projection":
         place, sign = jax.random.split(jax.random.key(seed))
         return cls(
             jax.random.randint(place, (dimension,), 0, width), jax.random.rademacher(sign, (dimension,), float), width

@@ -179,9 +179,12 @@ def measure_gradients(
         collect_reference or collect, model, {"g": reference}, trajectories=n_reference, seed=2 * seed + 1, **options,
         tell=lambda n: tell("the true gradient", n, n_reference),
     )  # fmt: skip
+    if off_policy and truth.vectors["g"].shape == gathered.vectors[REFERENCE].shape:
+        # Its own episodes say more about g than weighted ones of another policy, whose rare large weights are missed.
+        gathered.vectors[REFERENCE] = truth.vectors["g"]
     judge = Judge(gathered, st.Truth.of(truth.vectors["g"]))
     plain = judge.errors(next(iter(rungs.values())))
-    episodes = gathered.episodes
+    episodes = truth.episodes if off_policy else gathered.episodes  # of the policy that is measured
     return Measurement(
         objective=objective,
         gamma=gamma,
@@ -257,8 +260,8 @@ class Judge:
         )
 
     def difference(self, rung: Rung, size: int) -> Float[np.ndarray, "n n"] | None:
-        """The Gram matrix of differences to the unbiased rung of the same trajectories, whose noise cancels; None for
-        one that is unbiased."""
+        """The Gram matrix of differences to the unbiased rung of the same trajectories, whose noise cancels, or,
+        off-policy, of as many of the policy's own; None for one that is unbiased."""
         if rung.unbiased:
             return None
         return st.gram(self.gathered.coarse(rung.name, size) - self.gathered.coarse(REFERENCE, size))
