@@ -134,3 +134,13 @@ def test_losses_are_not_taken_for_rewards():
 def test_an_action_that_the_bandit_does_not_have():
     with pytest.raises(LogError, match="the action 'b'; the bandit's are a, c"):
         read_log(good(), classes=("a", "c"))
+
+
+def test_a_log_that_never_tried_what_the_bandit_would_do_is_doubted():
+    """Nine times in ten the bandit takes what the log has with probability zero: its weight is 0.1 of one."""
+    value = off_policy_value(np.full(100, 0.099), np.zeros(100), np.full(100, 0.99))
+    assert value.weight == pytest.approx(0.1) and value.effective == pytest.approx(100)
+    assert len(value.doubts()) == 1 and "never tried" in value.doubts()[0]
+    one = off_policy_value(np.array([0.9] + [1e-3] * 99), np.ones(100), np.array([0.01] + [0.99] * 99))
+    assert len(one.doubts()) == 1 and "fewer than 30 effective rows" in one.doubts()[0]
+    assert off_policy_value(np.full(100, 0.5), np.ones(100), np.full(100, 0.5)).doubts() == []

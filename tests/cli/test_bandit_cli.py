@@ -168,3 +168,10 @@ def test_many_features_are_noted(cli, tmp_path):
     options = ("--label", "y", "--explorer", "squarecb", "--shuffles", "1")
     assert "note: 501 features are many" in cli(path, *options)[1]
     assert "note:" not in cli(path, *options, "--oracle", "gradient", "--bits", "6")[1]
+
+
+def test_intervals_over_few_shuffles_are_students():
+    """1, 2 and 3: the mean 2 ± 4.303·1/√3."""
+    from policygrad.cli.bandit import between
+
+    assert between([1.0, 2.0, 3.0]) == "-0.4841 to 4.4841" and between([1.0]) == ""

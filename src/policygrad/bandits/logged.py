@@ -162,6 +162,10 @@ def replay_piece(bandit: Bandit, state: BanditState, rows: tuple) -> tuple[Bandi
     return jax.lax.scan(step, state, rows)
 
 
+ENOUGH, COVERED = 30, 0.5
+"""Below so many effective rows, or so small a mean weight, an interval is not to be believed."""
+
+
 class Value(NamedTuple):
     """An estimate of E[r] under another policy, with its standard error, in the unit of the reward."""
 
@@ -169,6 +173,20 @@ class Value(NamedTuple):
     error: float
     effective: float
     """(Σw)²/Σw², the effective sample size: how many rows the estimate is really made of (Kong 1992)."""
+    weight: float
+    """The mean of w = π/μ. It is one on average; it falls short by the share of what π does that μ never tried."""
+
+    def doubts(self) -> list[str]:
+        """Why the interval is not to be believed; empty where nothing speaks against it."""
+        said = []
+        if self.weight < COVERED:
+            said.append(
+                f"the mean weight is {self.weight:.2f} and not about 1: much of what the bandit would do the log never "
+                "tried, and nobody knows what that pays"
+            )
+        if self.effective < ENOUGH:
+            said.append(f"fewer than {ENOUGH} effective rows: the interval is too narrow")
+        return said
 
 
 def off_policy_value(would: np.ndarray, reward: np.ndarray, propensity: np.ndarray) -> Value:
@@ -177,4 +195,5 @@ def off_policy_value(would: np.ndarray, reward: np.ndarray, propensity: np.ndarr
     terms = weight * np.asarray(reward, np.float64)
     error = float(np.std(terms, ddof=1) / math.sqrt(len(terms))) if len(terms) > 1 else math.nan
     total = float(np.sum(weight**2))
-    return Value(float(np.mean(terms)), error, float(np.sum(weight)) ** 2 / total if total else 0.0)
+    effective = float(np.sum(weight)) ** 2 / total if total else 0.0
+    return Value(float(np.mean(terms)), error, effective, float(np.mean(weight)))

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from policygrad.cli.parser import Parser
@@ -212,6 +212,10 @@ def learn_log(given: dict[str, Any], explorer: str) -> int:
         f"{recipe['explorer']}, learning as it went, would have had {value.mean:.4f} ± {1.96 * value.error:.4f} (95 %, "
         f"by inverse propensities; worth {value.effective:,.0f} rows)"
     )
+    for doubt in value.doubts():
+        print(f"note: {doubt}")
+    if "resume" in given:
+        print("note: if the saved bandit has learned from these very rows, they flatter it: judge it on others")
     for path in made or ():
         print(f"made: {path}")
     if not made:
@@ -310,11 +314,15 @@ def world(name: str) -> tuple[Any, int, int]:
 
 
 def between(each: Sequence[float]) -> str:
-    """``0.9120 to 0.9340``: a 95 % bootstrap interval over shuffles; nothing for a single one."""
-    from policygrad.run.statistics import bootstrap_interval
+    """``0.9120 to 0.9340``: Student's 95 % interval of the mean over shuffles, of which there are few; nothing for a
+    single one."""
+    from scipy.stats import t
 
-    low, high = bootstrap_interval(each)
-    return "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+    n = len(each)
+    if n < 2:
+        return ""
+    half = float(t.ppf(0.975, n - 1)) * stdev(each) / math.sqrt(n)
+    return f"{fmean(each) - half:.4f} to {fmean(each) + half:.4f}"
 
 
 def difference(result: Result, reference: Result) -> str:

@@ -51,7 +51,7 @@ def results(args: argparse.Namespace, run: Any, dataset: Any) -> str:
     """What was made, and what to try next."""
     from policygrad.run.demonstrations import fingerprints
 
-    distinct = len(set(fingerprints(dataset)))
+    distinct, table = len(set(fingerprints(dataset))), args.out.lower().endswith((".csv", ".parquet"))
     repeats = distinct < dataset.episodes
     returns, cut = dataset.returns, int((~dataset.terminated).sum())
     between = f"mean {returns.mean():.1f}, least {returns.min():.1f}, greatest {returns.max():.1f}"
@@ -62,6 +62,8 @@ def results(args: argparse.Namespace, run: Any, dataset: Any) -> str:
             f"return: {between}",
             f"made: {args.out}" + ("" if dataset.log_mu is not None else ", without log_mu: a mode has no density"),
             *([f"distinct episodes: {distinct}; a clone must be told what to do with twins"] if repeats else []),
-            f"next: policygrad clone {args.out}" + (" --duplicates keep" if repeats else ""),
+            f"next: policygrad clone {args.out}"
+            + (f" --env {dataset.about['env']}" if table else "")  # a table does not say where it is from
+            + (" --duplicates keep" if repeats else ""),
         ]
     )
