@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 import policygrad as pg
 from policygrad.random import standard, unrolled
+from policygrad.run.api import begin
 from policygrad.types import Input
 
 SMALL = {"out": None, "net": (4,), "eval_every": 0, "tensorboard": False}
@@ -72,3 +73,23 @@ def test_the_written_out_generator_gives_the_same_bits():
         lambda k: jax.random.key_data(jax.random.fold_in(k, 77)),
     ):
         np.testing.assert_array_equal(draw(fast), draw(key))
+
+
+@dataclass(frozen=True)
+class Plain(One):
+    """The first state holds a Python number, as those of many libraries do; the later ones hold arrays."""
+
+    def reset(self, noise):
+        return (0, 0.0), jnp.zeros((), jnp.int32)
+
+    def step(self, noise, state, action):
+        count, total = state
+        return (count + jnp.int32(1), total + jnp.float32(1)), *super().step(noise, state, action)[1:]
+
+
+def test_a_program_is_compiled_once():
+    run = begin(Plain(), "a2c", out=None, net=(4,), eval_every=0)
+    state = run.state
+    for steps in (100, 200):
+        state, _ = run.program.advance(state, jnp.int32(steps))
+    assert run.program.advance._cache_size() == 1

@@ -262,9 +262,16 @@ def initializer(learner: Learner, collector: Collector) -> Callable[[Array], Run
         model_key, collect_key, key = jax.random.split(key, 3)
         state = learner.init(model_key)
         collected = collector.init(learner.model(state), collect_key)
-        return RunState(state, collected, key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32))
+        counters = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
+        return jax.tree.map(settled, RunState(state, collected, key, *counters))
 
     return init
+
+
+def settled(x: Array) -> Array:
+    """With a dtype for good. An environment's first state may hold Python numbers, whose dtype JAX calls weak; those of
+    later states are not, and the program would be compiled for them again."""
+    return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
 
 
 def updater(
