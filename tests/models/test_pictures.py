@@ -1,13 +1,17 @@
 """Pictures: which parts are, how they are laid out, and what the convolutions make of them."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
 
+from policygrad.models import actor_critic, make_model
+from policygrad.models.actor_critic import rows_at_once, unroll
 from policygrad.models.encoder import make_encoder
 from policygrad.models.networks import CNN, LAYOUTS
+from policygrad.types import Trajectory
 
 
 def encoder(space, cnn="auto", frames=1, horizon=None):
@@ -86,3 +90,45 @@ def test_a_convolution_is_the_sum_over_its_window_and_bytes_are_divided_by_255()
 def test_a_picture_that_is_too_small_is_refused_with_a_layout_that_fits(side, fix):
     with pytest.raises(ValueError, match=f"at least 36 pixels a side, and this one has {side} × {side}: {fix}"):
         CNN((side, side, 1), "nature", key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_patches_and_a_matrix_product_are_the_convolution(layout):
+    """Sides that no stride divides; the same numbers and the same gradient as XLA's own."""
+    side = LAYOUTS[layout].smallest + 5
+    picture = jax.random.normal(jax.random.key(0), (side, side + 2, 3))
+    for layer in CNN(picture.shape, layout, key=jax.random.key(1)).convolutions:
+
+        def own(w, layer=layer, x=picture):
+            return eqx.tree_at(lambda m: m.weight, layer, w)(x)
+
+        def direct(w, layer=layer, x=picture):
+            how = {"window_strides": (layer.stride,) * 2, "padding": "VALID"}
+            dimensions = ("NHWC", "HWIO", "NHWC")
+            return jax.nn.relu(jax.lax.conv_general_dilated(x[None], w, **how, dimension_numbers=dimensions)[0])
+
+        np.testing.assert_allclose(own(layer.weight), direct(layer.weight), atol=2e-5)
+        one, other = (jax.grad(lambda w, f=f: jnp.sum(f(w) ** 2))(layer.weight) for f in (own, direct))
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+        picture = own(layer.weight)
+
+
+def test_rows_with_pictures_are_taken_in_parts(monkeypatch):
+    """7 rows at once and three at a time: the same outputs and the same gradient."""
+    space, actions = spaces.Box(0, 255, (10, 10, 2), np.uint8), spaces.Discrete(3)
+    model = make_model(space, actions, key=jax.random.key(0), net=(), shared_torso=True)
+    assert rows_at_once(model) == actor_critic.PIXELS // 100
+    assert rows_at_once(make_model(spaces.Box(0, 1, (4,)), actions, key=jax.random.key(0))) is None
+    obs = jax.random.randint(jax.random.key(1), (7, 1, 10, 10, 2), 0, 255).astype(jnp.uint8)
+    zero = jnp.zeros((7, 1))
+    no, number = zero > 0, zero.astype(int)
+    trajectory = Trajectory(obs, number, zero, no, no, zero, number, no, ~no, None, obs[-1:])
+
+    def look(model):
+        return jnp.sum(unroll(model, trajectory)[0].log_prob * jnp.arange(7)[:, None])
+
+    whole, direction = eqx.filter_value_and_grad(look)(model)
+    monkeypatch.setattr(actor_critic, "PIXELS", 300)
+    parts, same = eqx.filter_value_and_grad(look)(model)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), same, direction)

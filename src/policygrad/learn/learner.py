@@ -15,7 +15,7 @@ from policygrad.ladder.psi import CRITIC_TARGETS, Psi, standardize
 from policygrad.ladder.recursion import masked_mean
 from policygrad.learn.gradient import Clipped, average, steps_from, surrogate
 from policygrad.learn.groups import gradient_groups
-from policygrad.models.actor_critic import is_memoryless, unroll
+from policygrad.models.actor_critic import is_memoryless, rows_at_once, unroll
 from policygrad.models.normalize import running_return
 from policygrad.types import COLUMNS, Trajectory
 
@@ -140,8 +140,9 @@ def make_learner(
         normalize_advantage: standardise Ψ in each minibatch (PPO's habit; ``Psi.standardize`` does it once per window).
         target_kl: skip the rest of a window's gradient steps once a minibatch's approximate KL exceeds 1.5·target_kl.
         n_streams: number of columns of a window; needed where rewards are normalised.
-        gradient_rows: at most so many rows at a time in a gradient, whose parts are then added up: with images it stays
-            in the processor's cache. Only for memoryless models with ``per="step"``.
+        gradient_rows: at most so many rows at a time in a gradient, whose parts are then added up: with pictures it
+            stays in the processor's cache. Only for memoryless models with ``per="step"``. None: all at once, but as
+            :func:`~policygrad.models.actor_critic.rows_at_once` says where there are pictures.
         target_entropy: steer the temperature α of ``psi`` so that the policy's mean entropy is this, in nats a step;
             None: α stays as it is.
         alpha_rate: how fast: log α moves by ``alpha_rate`` for each nat that is missing, after each update.
@@ -157,6 +158,7 @@ def make_learner(
     n_steps = n_epochs * n_minibatches
     stale = n_steps > 1 or "log_rho" in psi.needs  # otherwise the only step is taken at π = μ, with divergence zero
     by_rows = per == "step" and is_memoryless(template)
+    gradient_rows = rows_at_once(template) if gradient_rows is None else gradient_rows
 
     def combine(params: PyTree) -> Any:
         return eqx.combine(params, static)

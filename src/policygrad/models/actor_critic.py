@@ -19,6 +19,9 @@ from policygrad.models.normalize import Normalizer, RunningStatistics
 from policygrad.spaces import unmasked, zeros
 from policygrad.types import Input, MaskedObs, Output, Trajectory
 
+PIXELS = 16 * 84 * 84
+"""Of the pictures that are looked at together: their patches stay in the processor's cache."""
+
 
 class Memoryless(eqx.Module):
     """A torso without memory: features ↦ net(features), or the identity where actor and critic are separate
@@ -259,6 +262,13 @@ def is_memoryless(model: Any) -> bool:
     return model.initial() is None
 
 
+def rows_at_once(model: Any) -> int | None:
+    """How many rows with pictures the processor's cache has room for; None for a model that sees none."""
+    encoder = getattr(model, "encoder", None)
+    pixels = sum(h * w for _, (h, w, _) in encoder.shapes) if isinstance(encoder, Encoder) else 0
+    return max(1, PIXELS // pixels) if pixels else None
+
+
 def initial_carry(model: Any, shape: tuple[int, ...]) -> Any:
     """The carries of ``shape`` many fresh episodes; None for a memoryless model."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), model.initial())
@@ -280,8 +290,9 @@ def unroll(model: Any, trajectory: Trajectory) -> tuple[Output, PyTree[Array]]:
     lead = trajectory.mask.shape
     if is_memoryless(model):  # also where the trajectory holds the memory of another model
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), (inputs, trajectory.action))
-        memoryless: Any = jax.vmap(lambda input, action: act(model, input, None, action)[0])
-        output = memoryless(*flat)
+        one: Any = lambda row: act(model, row[0], None, row[1])[0]  # noqa: E731
+        at_once, n = rows_at_once(model), trajectory.mask.size
+        output = jax.vmap(one)(flat) if at_once is None or n <= at_once else jax.lax.map(one, flat, batch_size=at_once)
         return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), output), None
 
     def step(carry, row):

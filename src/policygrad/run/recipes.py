@@ -129,7 +129,10 @@ class Recipe:
     opt_eps: float = option(1e-5, "ε of the optimiser", "gradient", low=0)
     max_grad_norm: float | None = option(0.5, "bound of the gradient's global norm", "gradient", low=0)
     gradient_rows: int | None = option(
-        None, "at most so many rows at a time in a gradient, to stay in cache (images); default: all", "gradient", low=1
+        None,
+        "at most so many rows at a time in a gradient, to stay in cache; default: all, or what fits of pictures",
+        "gradient",
+        low=1,
     )
 
     # who plays
