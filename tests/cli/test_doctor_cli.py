@@ -59,3 +59,8 @@ def test_nothing_is_played_where_no_rule_would_read_it(run, capsys):
 def test_what_is_no_run_is_refused(tmp_path, capsys):
     assert main(["doctor", str(tmp_path / "nowhere")]) == 2
     assert "there is no run" in capsys.readouterr().err
+
+
+def test_a_run_of_several_seeds_says_so(trained, capsys):
+    assert main(["doctor", trained("three", "--seeds", "3"), "--no-measure"]) == 0
+    assert "a2c on chain, 400 steps, 3 seeds\n1. " in capsys.readouterr().out

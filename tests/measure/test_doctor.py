@@ -176,6 +176,82 @@ def test_a_fall_is_told_from_a_sway():
     assert names(log(fallen))[0] == "fell-back" and names(log(swaying)) == ["healthy"]
 
 
+def of_seeds(*returns):
+    """One run of several seeds."""
+    one = log()
+    return {name: np.tile(x, len(returns)) for name, x in one.items()} | {"rollout/ep_rew_mean": np.stack(returns, 1)}
+
+
+def noise(seed):
+    return np.random.default_rng(seed).normal(size=100)
+
+
+def test_a_mean_that_one_seed_lifts_is_not_healthy():
+    """The mean of one seed that rises and seven that are flat rises all the same."""
+    recipe, up = make_recipe("a2c", "CartPole-v1", seeds=8), np.linspace(20, 400, 100)
+    flat = [20 + noise(k) for k in range(7)]
+    mostly_flat = of_seeds(up + noise(7), *flat)
+    assert names({name: x.mean(axis=1, keepdims=True) for name, x in mostly_flat.items()}) == ["healthy"]
+    (one,) = diagnose(mostly_flat, recipe.to_dict())
+    assert one.name == "seeds-differ" and one.words.startswith("7 of 8 seeds did not rise") and one.value == 7 / 8
+    blind = {"train/explained_variance": np.concatenate([np.full((100, 1), 0.9), np.full((100, 7), -0.5)], axis=1)}
+    assert names(mostly_flat | blind, recipe) == ["seeds-differ", "critic-blind"], "of those that did not rise"
+    assert not reads_measurement(mostly_flat, recipe.to_dict()), "the first seed's policy is measured, and it rose"
+    assert reads_measurement(of_seeds(*flat, up), recipe.to_dict())
+
+
+def test_seeds_that_did_not_rise_are_counted():
+    rising = [np.linspace(20, 400, 100) + noise(k) for k in range(7)]
+    recipe = make_recipe("a2c", "CartPole-v1").to_dict()
+    (one,) = diagnose(of_seeds(20 + noise(9), *rising), recipe)
+    assert one.name == "healthy" and "1 of 8 seeds did not rise." in one.words
+    (one,) = diagnose(of_seeds(*rising), recipe)
+    assert one.name == "healthy" and "seeds" not in one.words
+    (one,) = diagnose(of_seeds(20 + noise(1), 20 + noise(2)), recipe)
+    assert one.name == "unclear" and one.words.endswith("2 of 2 seeds did not rise.")
+
+
+def test_a_return_that_falls_from_the_beginning():
+    recipe = make_recipe("a2c", "CartPole-v1")
+    (one,) = diagnose(log(np.linspace(102, 24, 100) + noise(1)), recipe.to_dict())
+    assert one.name == "fell-back" and one.value > one.limit and "never rose" in one.words
+    name, rate = one.flag.split()
+    assert name == "--learning-rate" and float(rate) < recipe.learning_rate
+    early = 100 + noise(2)
+    early[:2] = 400.0  # of the episodes that end first
+    rows = {"time/total_timesteps": np.arange(1, 101) * 400.0}
+    assert "fell-back" not in names(log(early, **rows))
+
+
+def flags(history, **options):
+    """What each verdict suggests."""
+    return {one.name: one.flag for one in diagnose(history, make_recipe("a2c", "CartPole-v1", **options).to_dict())}
+
+
+def test_flags_go_the_right_way():
+    """Never a smaller bonus where more is needed, a switch that is on, a value that cannot be typed, or two flags."""
+    calm = log(**{"train/entropy": np.geomspace(0.69, 1e-4, 100)})
+    assert flags(calm)["entropy-collapsed"] == "--ent-coef 0.01"
+    assert flags(calm, ent_coef=0.01)["entropy-collapsed"] == "--ent-coef 0.02"
+    assert flags(calm, ent_coef=0.1)["entropy-collapsed"] == "--ent-coef 0.2"
+    assert flags(log(np.zeros(100)), ent_coef=0.05)["no-signal"] == "--ent-coef 0.1"
+    unseen = log(**{"train/explained_variance": np.full(100, -1.0)})
+    assert flags(unseen)["critic-blind"] == "--normalize-reward"
+    assert flags(unseen, normalize_reward=True)["critic-blind"] == "--normalize-obs"
+    assert flags(unseen, normalize_reward=True, normalize_obs=True)["critic-blind"] == "--vf-coef 1"
+    cut = {"rollout/truncated": np.ones(100)}
+    assert flags(log(**cut))["always-truncated"] == "--max-episode-steps 100", "episodes have 50 steps"
+    assert flags(log(np.zeros(100), **cut), max_episode_steps=60)["no-signal"] == "--max-episode-steps 120"
+    none = log(np.full(100, np.nan))  # 100,000 steps in 8 environments
+    assert flags(none)["no-episode"] == "--max-episode-steps 1000"
+    assert flags(none, max_episode_steps=50_000)["no-episode"] == "--total-timesteps 8e+06"
+    swaying = log(np.concatenate([np.linspace(20, 400, 80), np.full(20, 250.0)]) + noise(3))
+    assert flags(swaying)["healthy"] == "--lr-schedule linear"
+    assert flags(swaying, lr_schedule="linear")["healthy"].startswith("--learning-rate")
+    long = log(**{"rollout/ep_len_mean": np.full(100, 1e5)})
+    assert flags(long)["short-sighted"] == "--gamma 0.99995", "not 1"
+
+
 def shrinking(end, start=20.0):
     """Lengths that go from ``start`` to ``end``."""
     return {"rollout/ep_len_mean": np.linspace(start, end, 100) + np.random.default_rng(4).normal(size=100)}

@@ -83,7 +83,8 @@ def measured(run: Any, trajectories: int, seed: int) -> tuple[Any, str | None]:
 
 def in_words(report: dict[str, Any]) -> str:
     """One paragraph per verdict."""
-    lines = ["{run}: {algo} on {env}, {env_steps:,} steps".format(**report)]
+    several = ", {seeds} seeds" if report["seeds"] > 1 else ""
+    lines = [("{run}: {algo} on {env}, {env_steps:,} steps" + several).format(**report)]
     for i, verdict in enumerate(report["verdicts"], start=1):
         lines += [
             f"{i}. {verdict['words']}",

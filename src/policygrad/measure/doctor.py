@@ -3,12 +3,12 @@
 Each rule looks at one number, holds it against a limit of :data:`LIMITS`, and names the one flag to change. Most rules
 are asked only where the return did not rise: what learns needs no cure. Where all returns are alike and γ < 1, the
 episodes' length is asked instead: a reward at the end is worth more the sooner it comes. The figures are means over
-seeds.
+seeds; where half of the seeds or more did not rise, over those that did not.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ AS_TRAINED = "as trained"
 """The run's own estimator among the rungs of a measurement."""
 SWAY, STILL = 0.7, 0.1
 """Shares of a healthy run's rise that are worth a word: less than that is left, or more came in the last fifth."""
+HALF = 0.5
+"""Where this share of the seeds or more did not rise by themselves, no run is healthy."""
 PARTS = 10
 """A run is read in so many parts of equal length."""
 ALIKE, VARIED = 0.02, 5.0
@@ -169,13 +171,32 @@ class Course:
     @cached_property
     def rose(self) -> bool:
         """It rose by more than chance, and by more than nothing."""
-        told = self.rise > LIMITS["rise"].value * self.noise
-        return told and self.rise > LIMITS["rise_share"].value * max(abs(self.first), abs(self.best))
+        return self.told(self.rise, self.best)
+
+    @property
+    def fall(self) -> float:
+        """From the first rows to the last part."""
+        return self.first - self.last
+
+    @property
+    def fell(self) -> bool:
+        """It ended below its start, by as much as a rise must have."""
+        return self.told(self.fall, self.last)
+
+    def told(self, change: float, end: float) -> bool:
+        """Whether a change from the first rows to ``end`` is more than chance, and more than nothing."""
+        by_chance = LIMITS["rise"].value * self.noise
+        return change > by_chance and change > LIMITS["rise_share"].value * max(abs(self.first), abs(end))
 
     @property
     def kept(self) -> float:
         """The share of the rise that is left at the end."""
         return (self.last - self.first) / self.rise
+
+
+def from_a_tenth(rows: Float[np.ndarray, "n"]) -> Course:
+    """A course whose start is the mean of its first tenth."""
+    return Course(rows, early=max(1, len(rows) // PARTS))
 
 
 def parts_of(rows: Float[np.ndarray, "n"]) -> Float[np.ndarray, "parts"]:
@@ -198,6 +219,12 @@ class Case:
     randomness: Randomness | None
     own: RungReport | None
     """The run's own estimator under the microscope."""
+    seeds: int = 1
+    """Those in which an episode ended."""
+    flat: int = 0
+    """Those whose own return (or length) did not rise."""
+    has_first: bool = True
+    """Whether the first seed, whose policy a measurement is of, is among those that the figures are means of."""
 
     def column(self, name: str) -> Float[np.ndarray, "n"]:
         """The rows in which ``name`` was measured."""
@@ -231,18 +258,25 @@ class Case:
     @cached_property
     def course(self) -> Course:
         """What must rise: the return. Where all are alike, −length if they are positive, else length."""
-        if not self.by_length:
+        return self.course_of(self.by_length)
+
+    def course_of(self, by_length: bool) -> Course:
+        """That of the lengths, or that of the returns."""
+        if not by_length:
             return Course(self.ret)
-        lengths = -np.sign(self.ret.mean()) * self.settled_lengths
-        return Course(lengths, early=max(1, len(lengths) // PARTS))
+        return from_a_tenth(-np.sign(self.ret.mean()) * self.settled("rollout/ep_len_mean"))
+
+    def settled(self, name: str) -> Float[np.ndarray, "n"]:
+        """A column without the first rows, in which only short episodes can have ended; all, if no others are."""
+        rows, lengths = self.history[name], self.history["rollout/ep_len_mean"]
+        passed = self.history["time/total_timesteps"] / self.recipe["n_envs"] > SETTLED * float(np.nanmedian(lengths))
+        settled = rows[passed & np.isfinite(rows)]
+        return settled if len(settled) else self.column(name)
 
     @property
-    def settled_lengths(self) -> Float[np.ndarray, "n"]:
-        """Mean lengths without the first rows, in which only short episodes can have ended; all, if no others are."""
-        lengths, steps = self.history["rollout/ep_len_mean"], self.history["time/total_timesteps"]
-        passed = steps / self.recipe["n_envs"] > SETTLED * float(np.nanmedian(lengths))
-        settled = lengths[passed & np.isfinite(lengths)]
-        return settled if len(settled) else self.column("rollout/ep_len_mean")
+    def mixed(self) -> bool:
+        """Half of the seeds or more did not rise."""
+        return self.seeds > 1 and self.flat >= HALF * self.seeds
 
     @property
     def steps(self) -> float:
@@ -319,7 +353,8 @@ def reads_measurement(history: Mapping[str, Float[np.ndarray, "rows seeds"]], re
         ValueError: a history without rows.
     """
     case = case_of(history, recipe)
-    return len(case.ret) > 0 and noisy in rules_for(case) and not len(case.column("measure/snr"))
+    asked = len(case.ret) > 0 and noisy in rules_for(case) and not len(case.column("measure/snr"))
+    return asked and case.has_first
 
 
 def case_of(
@@ -328,15 +363,29 @@ def case_of(
     randomness: Randomness | None = None,
     own: RungReport | None = None,
 ) -> Case:
-    """The seeds' mean."""
+    """The seeds' mean; where half of them or more did not rise, that of those."""
     if not len(history.get("time/total_timesteps", ())):
         raise ValueError("the run has logged nothing yet: train it for longer")
-    return Case({name: mean_over_seeds(x) for name, x in history.items()}, recipe, randomness, own)
+    columns = {name: np.asarray(x, float).reshape(len(x), -1) for name, x in history.items()}
+
+    def mean_of(chosen: list[int], seeds: int = 1, flat: int = 0) -> Case:
+        rows = {name: mean_over_seeds(x[:, chosen] if x.shape[1] > 1 else x) for name, x in columns.items()}
+        first = 0 in chosen
+        return Case(rows, recipe, randomness, own if first else None, seeds, flat, first)
+
+    n = columns["rollout/ep_rew_mean"].shape[1] if "rollout/ep_rew_mean" in columns else 1
+    every = mean_of(list(range(n)))
+    if n == 1 or not len(every.ret):
+        return every
+    alone = {i: one for i in range(n) if len((one := mean_of([i])).ret)}
+    flat = [i for i, one in alone.items() if not one.course_of(every.by_length).rose]
+    counted = replace(every, seeds=len(alone), flat=len(flat))
+    return mean_of(flat, len(alone), len(flat)) if counted.mixed else counted
 
 
 def rules_for(case: Case) -> "tuple[Rule, ...]":
     """Those that are asked of it."""
-    if case.course.rose and not fell_back(case):
+    if case.course.rose and not case.mixed and not fell_back(case):
         return ALWAYS
     return ALWAYS + (TOO_LITTLE if any(rule(case) for rule in TOO_LITTLE) else IF_NOT_LEARNED)
 
@@ -356,13 +405,37 @@ def verdict(name: str, limit: str, value: float, flag: str, words: str) -> Verdi
 
 
 def fell_back(case: Case) -> Verdict | None:
-    course = case.course
-    if not course.rose or course.kept >= LIMITS["kept"].value:
+    course, flag = case.course, f"--learning-rate {slower(case):.1g}"
+    if not course.rose:
+        return fell(case, flag)
+    if course.kept >= LIMITS["kept"].value:
         return None
     words = f"{what_rose(case)} and fell back to {abs(course.last):.4g}: steps this large lose what was learned."
-    return verdict(
-        "fell-back", "kept", course.kept, f"--learning-rate {slower(case):.1g} (or --lr-schedule linear)", words
+    return verdict("fell-back", "kept", course.kept, flag, words + of_seeds(case))
+
+
+def fell(case: Case, flag: str) -> Verdict | None:
+    """A return that never rose, and ended below its start."""
+    course = from_a_tenth(case.settled("rollout/ep_rew_mean"))
+    if case.by_length or not course.fell:
+        return None
+    words = f"The return fell from {course.first:.4g} to {course.last:.4g}, and never rose: its steps only lose."
+    return verdict("fell-back", "rise", course.fall / max(course.noise, 1e-9), flag, words + of_seeds(case))
+
+
+def of_seeds(case: Case) -> str:
+    """A sentence to add, where some seeds did not rise, unless a verdict has said so."""
+    return f" {case.flat} of {case.seeds} seeds did not rise." if case.flat and not seeds_differ(case) else ""
+
+
+def seeds_differ(case: Case) -> Verdict | None:
+    """Half of the seeds or more did not rise by themselves, and others, or the mean, did."""
+    if not case.mixed or (case.flat == case.seeds and not case.course.rose):
+        return None
+    words = (
+        f"{case.flat} of {case.seeds} seeds did not rise: a mean over all hides that. Any other verdict is of those."
     )
+    return Verdict("seeds-differ", words, case.flat / case.seeds, HALF, longer(case, 4))
 
 
 def what_rose(case: Case) -> str:
@@ -412,12 +485,12 @@ def blind(case: Case) -> Verdict | None:
 
 
 def short_sight(case: Case, limit: str, value: float) -> Verdict:
-    better = max(0.9, 1 - 5 / case.length)
+    better = max(0.9, 1 - float(f"{5 / case.length:.1g}"))
     words = (
         f"γ = {case.recipe['gamma']:g} sees {case.sight:.2g} steps ahead, and an episode has {case.length:.3g}: "
         "what an action brings later is not credited to it."
     )
-    return verdict("short-sighted", limit, value, f"--gamma {better:.3g}", words)
+    return verdict("short-sighted", limit, value, f"--gamma {better:.12g}", words)
 
 
 def far(case: Case) -> Verdict | None:
@@ -425,7 +498,7 @@ def far(case: Case) -> Verdict | None:
     if not value > LIMITS["approx_kl"].value:
         return None
     words = f"A window's steps move the policy by {value:.2g} nats (approx_kl): its data is another policy's by then."
-    return verdict("too-far", "approx_kl", value, f"--learning-rate {slower(case):.1g} (or --target-kl 0.02)", words)
+    return verdict("too-far", "approx_kl", value, f"--learning-rate {slower(case):.1g}", words)
 
 
 def slower(case: Case) -> float:
@@ -440,6 +513,23 @@ def faster(case: Case) -> float:
     return rate if case.recipe["optimizer"] == "sgd" else max(rate, 1e-4)
 
 
+def more_random(case: Case) -> str:
+    """A larger entropy bonus."""
+    present = case.recipe["ent_coef"]
+    return f"--ent-coef {0.01 if present < 0.01 else 2 * present:.2g}"
+
+
+def later_limit(case: Case) -> str:
+    """Twice the time limit: where it cuts the episodes, their length is the limit."""
+    present = case.recipe["max_episode_steps"] or case.length
+    return f"--max-episode-steps {2 * math.ceil(present)}"
+
+
+def longer(case: Case, times: float) -> str:
+    """A larger budget."""
+    return f"--total-timesteps {times * case.steps:.0e}"
+
+
 # What is asked only where the return did not rise
 
 
@@ -449,7 +539,7 @@ def no_signal(case: Case) -> Verdict | None:
         return None
     what = "no reward was ever seen" if case.size == 0 else f"every episode returned {case.ret[0]:.6g}"
     cut = case.late("rollout/truncated") > LIMITS["truncated"].value
-    flag = "--max-episode-steps (longer)" if cut else "--ent-coef 0.01"
+    flag = later_limit(case) if cut else more_random(case)
     more = f", and the time limit cut it after {case.length:.4g} steps" if cut else ""
     return verdict("no-signal", "constant", value, flag, f"Nothing to learn from: {what}{more}.")
 
@@ -458,8 +548,9 @@ def few_updates(case: Case) -> Verdict | None:
     if not case.updates < LIMITS["updates"].value:
         return None
     words = f"The budget of {case.steps:,.0f} steps is {case.updates:.0f} gradient steps."
-    needed = case.steps * 10 * LIMITS["updates"].value / max(case.updates, 1)
-    return verdict("few-updates", "updates", case.updates, f"--total-timesteps {needed:.0e}", words)
+    return verdict(
+        "few-updates", "updates", case.updates, longer(case, 10 * LIMITS["updates"].value / max(case.updates, 1)), words
+    )
 
 
 def entropy_collapsed(case: Case) -> Verdict | None:
@@ -470,7 +561,7 @@ def entropy_collapsed(case: Case) -> Verdict | None:
         return None
     words = f"{value:.1%} of the policy's randomness is left, and it has learned nothing that lasts: it stopped trying."
     bold = case.recipe["learning_rate"] >= 1e-2
-    flag = f"--learning-rate {slower(case):.1g}" if bold else "--ent-coef 0.01"
+    flag = f"--learning-rate {slower(case):.1g}" if bold else more_random(case)
     return verdict("entropy-collapsed", "entropy_low", value, flag, words)
 
 
@@ -520,9 +611,19 @@ def critic_blind(case: Case) -> Verdict | None:
     if not value < LIMITS["explained"].value:
         return None
     words = f"The critic explains {max(value, 0):.0%} of the returns' variance: a constant would be as good."
-    weak = case.recipe["vf_coef"] < 0.25
-    flag = "--vf-coef 0.5" if weak else "--normalize-obs --normalize-reward"
-    return verdict("critic-blind", "explained", value, flag, words)
+    return verdict("critic-blind", "explained", value, better_critic(case), words)
+
+
+def better_critic(case: Case) -> str:
+    """The first thing that is not done yet."""
+    recipe = case.recipe
+    if recipe["vf_coef"] < 0.25:
+        return "--vf-coef 0.5"
+    if not recipe["normalize_reward"]:
+        return "--normalize-reward"
+    if not recipe["normalize_obs"] and recipe["policy"] != "tabular":  # a table has nothing to normalise
+        return "--normalize-obs"
+    return f"--vf-coef {2 * recipe['vf_coef']:.2g}"
 
 
 def noisy(case: Case) -> Verdict | None:
@@ -573,7 +674,7 @@ def truncated(case: Case) -> Verdict | None:
     if not value > LIMITS["truncated"].value:
         return None
     words = f"The time limit cuts {value:.0%} of the episodes, after {case.length:.4g} steps: no end is ever seen."
-    return verdict("always-truncated", "truncated", value, "--max-episode-steps (longer)", words)
+    return verdict("always-truncated", "truncated", value, later_limit(case), words)
 
 
 # Where no rule speaks
@@ -581,18 +682,22 @@ def truncated(case: Case) -> Verdict | None:
 
 def no_episode(case: Case) -> Verdict:
     words = f"No episode ended in {case.steps:,.0f} steps: there is no return to judge by."
-    return Verdict("no-episode", words, 0.0, 1.0, "--max-episode-steps 1000")
+    limit, n_envs = case.recipe["max_episode_steps"], case.recipe["n_envs"]
+    played = case.steps / n_envs  # steps of each environment
+    flag = f"--max-episode-steps {min(1000, math.ceil(played / 2))}"
+    return Verdict("no-episode", words, 0.0, 1.0, longer(case, max(2, 20 * limit / played)) if limit else flag)
 
 
 def healthy(case: Case) -> Verdict:
     course, flag = case.course, ""
-    words = f"Healthy: {lowered(what_rose(case))}."
+    words = f"Healthy: {lowered(what_rose(case))}.{of_seeds(case)}"
     if course.kept < SWAY:
         words += f" It sways, and ended at {abs(course.last):.4g}."
-        flag = "--lr-schedule linear"
+        constant = case.recipe["lr_schedule"] == "constant"
+        flag = "--lr-schedule linear" if constant else f"--learning-rate {slower(case):.1g}"
     elif len(course.parts) > 2 and course.last - course.parts[-3] > STILL * course.rise:
         words += " Lengths were still changing." if case.by_length else " It was still rising."
-        flag = f"--total-timesteps {2 * case.steps:.0e}"
+        flag = longer(case, 2)
     return verdict("healthy", "rise", course.rise / max(course.noise, 1e-9), flag, words)
 
 
@@ -604,8 +709,7 @@ def unclear(case: Case) -> Verdict:
         if case.by_length
         else f"The return did not rise ({course.first:.4g} at first, {course.last:.4g} at last), and no rule says why."
     )
-    more = f"--total-timesteps {4 * case.steps:.0e}"
-    return verdict("unclear", "rise", course.rise / max(course.noise, 1e-9), more, words)
+    return verdict("unclear", "rise", course.rise / max(course.noise, 1e-9), longer(case, 4), words + of_seeds(case))
 
 
 def lowered(sentence: str) -> str:
@@ -614,7 +718,7 @@ def lowered(sentence: str) -> str:
 
 Rule = Callable[[Case], Verdict | None]
 
-ALWAYS: tuple[Rule, ...] = (reward_large, reward_small, fell_back, blind, far)
+ALWAYS: tuple[Rule, ...] = (reward_large, reward_small, seeds_differ, fell_back, blind, far)
 TOO_LITTLE: tuple[Rule, ...] = (no_signal, few_updates)
 IF_NOT_LEARNED: tuple[Rule, ...] = (
     entropy_collapsed,

@@ -14,6 +14,8 @@ ENOUGH = 16
 """With fewer batches a variance, and its error, are hardly known."""
 HOPELESS = 0.05
 """Importance weights that leave a smaller share of the trajectories say nothing."""
+SAME = 1e-4
+"""Worths that differ by a smaller share are one."""
 
 
 def sentences(m: Measurement, parts: Decomposition | None = None) -> list[str]:
@@ -63,13 +65,15 @@ def best(plain: RungReport, others: list[RungReport], m: Measurement) -> str:
     if not ranked:
         return ""
     first, data = ranked[0], f"at {m.batch} trajectories a batch"
-    if first.worth.low <= 1:
+    if first.worth.low <= 1 + SAME:
         can = "is" if m.exact else "can be told to be"
         return f"No rung {can} worth more than {plain.name} {data}."
     text = f"{first.name} is worth {span(first.worth, m.exact)} × the data of {plain.name} {data}"
-    second = next((r for r in ranked[1:] if r.worth.low > 1), None)
+    second = next((r for r in ranked[1:] if r.worth.low > 1 + SAME), None)
     if second is None:
         return f"{text}, the most of all."
+    if m.exact and math.isclose(first.worth.value, second.worth.value, rel_tol=SAME):
+        return f"{text}, the most of all; {second.name} is worth the same."
     if not m.exact and second.worth.high >= first.worth.low:
         return f"{text}; {second.name} with {span(second.worth, m.exact)} × cannot be told from it."
     return f"{text}, the most of all; {second.name} follows with {span(second.worth, m.exact)} ×."
@@ -107,7 +111,21 @@ def biased(m: Measurement, others: list[RungReport]) -> str:
     size = f"{least.name} is biased: bias² is {amount} ‖g‖²"
     if share > 0.5:
         return f"{size} and {percent(min(share, 1))} of its error at this batch, so more data help it little."
-    return f"{size}, {percent(share)} of its error at this batch: it pays."
+    return f"{size}, {percent(share)} of its error at this batch{bias_pays(least, m)}."
+
+
+def bias_pays(rung: RungReport, m: Measurement) -> str:
+    """A biased rung pays only if its mean squared error is below that of every unbiased one: if it is worth more."""
+    unbiased = [r for r in m.rungs.values() if r.unbiased and math.isfinite(r.worth.value)]
+    if not unbiased or not math.isfinite(rung.worth.value):
+        return ""
+    rival = max(unbiased, key=lambda r: r.worth.value)
+    if rung.worth.low > rival.worth.high:
+        return ": it pays"
+    if rival.worth.low > rung.worth.high:
+        return f", and {rival.name}, which is unbiased, is worth more"
+    same = "is worth the same" if m.exact else "cannot be told from it in worth"
+    return f", and {rival.name}, which is unbiased, {same}"
 
 
 def critic(m: Measurement) -> str:

@@ -45,6 +45,8 @@ class Report:
         """What was measured, in a few lines."""
         m = self.measurement
         lines = [f"{self.env}: {OBJECTIVES[m.objective].format(gamma=m.gamma)}"]
+        if self.recipe is not None and self.recipe.get("seeds", 1) > 1:
+            lines.append(f"the policy of seed {self.recipe['seed']} of {self.recipe['seeds']} seeds")
         if m.exact:
             lines.append(f"exact; batches of N = {m.batch}; {m.dimension:,} parameters")
         else:
@@ -67,7 +69,7 @@ class Report:
         return columns, [cells(r, m, len(columns) > 8) for r in m.rungs.values()]
 
     def table(self) -> str:
-        """Heading, one line per rung, and what could not be measured."""
+        """Heading, one line per rung, why there is no cosine, and what could not be measured."""
         columns, rows = self.rows()
         widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
         line = lambda row: "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()  # noqa: E731
@@ -77,7 +79,7 @@ class Report:
             f"not here: {', '.join(name for name, why in self.measurement.refused.items() if why == reason)} ({reason})"
             for reason in reasons
         ]
-        return "\n".join([*self.heading(), "", *body, *refused])
+        return "\n".join([*self.heading(), "", *body, *without_cosine(self.measurement), *refused])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain values: NaN and infinity become None."""
@@ -109,6 +111,20 @@ class Report:
         write_atomically(folder / "report.json", json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
         write_atomically(folder / "report.html", page(self, drawn).encode())
         return folder / "report.html"
+
+
+def without_cosine(m: Measurement) -> list[str]:
+    """Why a table has no cosine to g at all, in a line; none where it has one, or where ‖g‖² is not told from zero: a
+    sentence says so."""
+    if any(math.isfinite(r.cosine_true.value) for r in m.rungs.values()):
+        return []
+    if m.exact:
+        return ["no cosines: they are means of ratios, for which there is no exact method here"]
+    if any(at.batch > m.batch for r in m.rungs.values() for at in r.by_batch[:1]):
+        return [
+            "no cosines: so many batches are kept as means of several: give a larger --batch, or fewer trajectories"
+        ]
+    return []
 
 
 def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
