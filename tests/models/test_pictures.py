@@ -97,6 +97,8 @@ def test_patches_and_a_matrix_product_are_the_convolution(layout):
     """Sides that no stride divides; the same numbers and the same gradient as XLA's own."""
     side = LAYOUTS[layout].smallest + 5
     picture = jax.random.normal(jax.random.key(0), (side, side + 2, 3))
+    assert rows_at_once(make_model(spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(2), net=(),
+                                   key=jax.random.key(0), looped=False)) is None  # fmt: skip
     for layer in CNN(picture.shape, layout, key=jax.random.key(1)).convolutions:
 
         def own(w, layer=layer, x=picture):

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from policygrad.models.actors import Actor, Head, make_family
 from policygrad.models.encoder import Encoder, Vision, make_encoder, normalizable
-from policygrad.models.networks import ACTIVATIONS, GRU, LAYOUTS, MLP, Linear, Table
+from policygrad.models.networks import ACTIVATIONS, GRU, LAYOUTS, MLP, Convolution, Linear, Table
 from policygrad.models.normalize import Normalizer, RunningStatistics
 from policygrad.spaces import unmasked, zeros
 from policygrad.types import Input, MaskedObs, Output, Trajectory
@@ -164,6 +164,7 @@ def make_model(
     state_dependent_std: bool = False,
     normalize_obs: bool = False,
     normalize_reward: bool = False,
+    looped: bool = True,
 ) -> ActorCritic | FrameWindow:
     """A model that fits the spaces. Observations and actions may be nested: Dicts and Tuples of Box, Discrete,
     MultiDiscrete and MultiBinary.
@@ -186,6 +187,8 @@ def make_model(
         state_dependent_std: the standard deviation is an output of the network instead of a parameter.
         normalize_obs: normalise observations by running statistics: all Boxes but pictures.
         normalize_reward: scale rewards by the running spread of the discounted return.
+        looped: pictures are seen inside an XLA loop; False: outside one, where another way to convolve is quicker. The
+            numbers are the same.
 
     Raises:
         ValueError: spaces or options that do not fit, with the fix.
@@ -209,7 +212,7 @@ def make_model(
 
     def body(sizes: tuple[int, ...], key: Array) -> MLP | Vision:
         if pictures:
-            return Vision(encoder, sizes, activation, key=key)
+            return Vision(encoder, sizes, activation, looped=looped, key=key)
         return MLP(encoder.size, sizes, activation, key=key)
 
     if recurrent:
@@ -263,10 +266,12 @@ def is_memoryless(model: Any) -> bool:
 
 
 def rows_at_once(model: Any) -> int | None:
-    """How many rows with pictures the processor's cache has room for; None for a model that sees none."""
-    encoder = getattr(model, "encoder", None)
-    pixels = sum(h * w for _, (h, w, _) in encoder.shapes) if isinstance(encoder, Encoder) else 0
-    return max(1, PIXELS // pixels) if pixels else None
+    """How many rows with pictures, whose patches are multiplied, the processor's cache has room for; None for a model
+    without."""
+    layers = jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, Convolution))
+    if not any(isinstance(x, Convolution) and x.patches for x in layers):
+        return None
+    return max(1, PIXELS // sum(h * w for _, (h, w, _) in model.encoder.shapes))
 
 
 def initial_carry(model: Any, shape: tuple[int, ...]) -> Any:

@@ -97,9 +97,10 @@ class Vision(eqx.Module):
     cnns: tuple[CNN, ...]
     net: MLP
 
-    def __init__(self, encoder: Encoder, sizes: tuple[int, ...], activation: str, *, key: Array):
+    def __init__(self, encoder: Encoder, sizes: tuple[int, ...], activation: str, *, looped: bool, key: Array):
         net_key, *keys = jax.random.split(key, 1 + len(encoder.shapes))
-        self.cnns = tuple(CNN(shape, layout, key=k) for (layout, shape), k in zip(encoder.shapes, keys))
+        shapes = zip(encoder.shapes, keys)
+        self.cnns = tuple(CNN(shape, layout, patches=looped, key=k) for (layout, shape), k in shapes)
         dense = sum(LAYOUTS[layout].dense for layout, _ in encoder.shapes)
         self.net = MLP(encoder.size + dense, sizes, activation, key=net_key)
 

@@ -177,7 +177,10 @@ def host_learner(recipe: Recipe, env: HostEnv, model: Any = None) -> Learner:
         obs = some_obs(env.observation_space, env.action_space, recipe.remembers)
         check_model(model, obs, env.action_space)
     horizon = recipe.max_episode_steps or spaces.time_limit
-    return learner_of(recipe, model_maker(recipe, remember(spaces) if recipe.remembers else spaces, horizon, model))
+    looped = recipe.policy == "gru" or recipe.collect == "dataset" or recipe.gradient_rows is not None
+    looped = looped or recipe.n_epochs * recipe.n_minibatches > 1
+    seen = remember(spaces) if recipe.remembers else spaces
+    return learner_of(recipe, model_maker(recipe, seen, horizon, model, looped=looped))
 
 
 def host_collector(recipe: Recipe, env: HostEnv, clock: Clock) -> HostCollector:

@@ -181,8 +181,11 @@ def one_seed(recipe: Recipe, tree: PyTree, seed: int) -> PyTree:
     return jax.tree.map(lambda x: jax.device_put(x[seed], jax.devices()[0]), tree)
 
 
-def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Callable[[Array], Any]:
-    """``key -> model``. ``horizon`` is the T of a time-to-go policy."""
+def model_maker(
+    recipe: Recipe, env: Env, horizon: int | None, model: Any, *, looped: bool = True
+) -> Callable[[Array], Any]:
+    """``key -> model``. ``horizon`` is the T of a time-to-go policy; ``looped``: it plays or learns inside an XLA
+    loop."""
     check_target_entropy(recipe, env)
     if isinstance(model, eqx.Module):
         return lambda key: model
@@ -210,6 +213,7 @@ def model_maker(recipe: Recipe, env: Env, horizon: int | None, model: Any) -> Ca
         state_dependent_std=recipe.state_dependent_std,
         normalize_obs=recipe.normalize_obs,
         normalize_reward=recipe.normalize_reward,
+        looped=looped,
     )
 
 
