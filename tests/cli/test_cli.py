@@ -441,3 +441,13 @@ def test_tuned_recipes(cli):
     assert code == 0 and "Pendulum-v1 a2c-gae: 1,000,000 steps" in out and "--gae-lambda 0.95" in out
     code, _, error = cli("train", "Acrobot-v1", "--algo", "ppo", "--recipe", "tuned")
     assert code == 2 and "no tuned recipe of ppo on Acrobot-v1" in error
+
+
+def test_a_signal_behind_the_last_word_changes_nothing():
+    code = (
+        "import os, signal\nfrom policygrad.cli.signals import stoppable\n"
+        "with stoppable(last=True):\n    print('done')\n"
+        "for s in (signal.SIGINT, signal.SIGTERM):\n    os.kill(os.getpid(), s)\nprint('end')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\nend\n", "")

@@ -29,7 +29,7 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
     """Both signals go to ``handler`` inside. Only the main thread may say so; elsewhere nothing changes.
 
     Args:
-        last: the process ends after a signal; another one ends it at once.
+        last: the process ends behind this. After a signal another one ends it at once; without one it is too late.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,6 +37,7 @@ def handling(handler: Callable[[int, Any], None], *, last: bool = False) -> Iter
     old: dict[int, Any] = {signum: signal.signal(signum, handler) for signum in SIGNALS}
     try:
         yield
+        old = dict.fromkeys(SIGNALS, signal.SIG_IGN) if last else old  # all is done, and Python only has to end
     except KeyboardInterrupt:
         old = dict.fromkeys(SIGNALS, go) if last else old
         raise

@@ -219,10 +219,13 @@ class CreditReport:
         known = {name: x for name, x in known.items() if math.isfinite(x)}
         if not known:
             return "All returns are the same: no step can prefer the better trajectories."
-        best = max(known, key=lambda name: known[name])
+        told = ", ".join(f"{name} {x:+.2f}" for name, x in sorted(known.items(), key=lambda item: -item[1]))
         plain = self.credit.correlation(LIKELIHOOD)
-        beside = f", maximum likelihood {plain:+.2f}" if math.isfinite(plain) else ""
-        return f"{best} prefers the better trajectories most: correlation {known[best]:+.2f} with the return{beside}."
+        beside = f"; maximum likelihood {plain:+.2f}" if math.isfinite(plain) else ""
+        n = len(self.credit.ret)
+        apart = 2 * math.sqrt(2 / (n - 3))  # of two by Fisher's z, if they were independent
+        words = f"Correlation of R with the change of log p(τ): {told}{beside}."
+        return f"{words} Between two of them less than {apart:.2g} may be chance."
 
     def about_lengths(self) -> list[str]:
         if not self.curves:
