@@ -118,6 +118,6 @@ def test_the_command(runs, tmp_path, capsys):
     assert "--duplicates" not in words
     twice = datasets.join([datasets.load(tmp_path / "d.safetensors")] * 2)
     shown = results(argparse.Namespace(mode="greedy", out="d.csv"), pg.load(tmp_path / "run"), twice)
-    assert "distinct episodes: 2" in shown and shown.endswith("clone d.csv --duplicates keep")
+    assert "distinct episodes: 2" in shown and shown.endswith("clone d.csv --env CartPole-v1 --duplicates keep")
     assert main(["record", str(tmp_path / "run"), "--out", str(tmp_path / "d.safetensors")]) == 2
     assert "already exists" in capsys.readouterr().err
