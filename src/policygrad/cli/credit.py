@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from policygrad.cli.measure import free_folder, split, subject
+from policygrad.cli.measure import add_subject, free_folder, split, subject
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.signals import importing
 from policygrad.ladder.names import OBJECTIVES, RUNGS
@@ -60,10 +60,5 @@ def parser() -> Parser:
     option("--gamma", metavar="X", type=float, help="discount γ (default: the run's)")
     option("--out", metavar="DIR", help="write the pictures and credit.json there (default: nothing)")
     option("--json", action="store_true", help="print one JSON object and nothing else (default: a table)")
-    option("--env", metavar="ENV", help="look at a run's policy there (default: where it was trained)")
-    option("--checkpoint", choices=("best", "last"), default="last", help="which policy of a run" + default)
-    option("--algo", metavar="NAME", default="a2c-gae", help="with ENV: what trains the policy" + default)
-    option("--after", metavar="STEPS", type=int, default=20_000, help="with ENV: for so many steps" + default)
-    option("--max-episode-steps", metavar="N", type=int, help="time limit (default: the environment's)")
-    option("--seed", metavar="N", type=int, default=0, help="of everything" + default)
+    add_subject(made, "look at")
     return made

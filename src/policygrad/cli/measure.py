@@ -134,10 +134,16 @@ def parser() -> Parser:
         metavar="RUN",
         help="the policy of this run acts: importance weights are measured (default: none)",
     )
-    option("--env", metavar="ENV", help="measure a run's policy there (default: where it was trained)")
+    add_subject(made, "measure")
+    return made
+
+
+def add_subject(made: Parser, verb: str) -> None:
+    """The options that say whose gradient is looked at, and where: what :func:`subject` reads, and the seed."""
+    option, default = made.add_argument, " (default: %(default)s)"
+    option("--env", metavar="ENV", help=f"{verb} a run's policy there (default: where it was trained)")
     option("--checkpoint", choices=("best", "last"), default="last", help="which policy of a run" + default)
     option("--algo", metavar="NAME", default="a2c-gae", help="with ENV: what trains the policy" + default)
     option("--after", metavar="STEPS", type=int, default=20_000, help="with ENV: for so many steps" + default)
     option("--max-episode-steps", metavar="N", type=int, help="time limit (default: the environment's)")
     option("--seed", metavar="N", type=int, default=0, help="of everything" + default)
-    return made

@@ -19,7 +19,7 @@ from policygrad.measure.credit import KL, LIKELIHOOD, Credit, StepPoint, directi
 from policygrad.measure.credit import credit as credit_of
 from policygrad.measure.rungs import Rung, make_rungs
 from policygrad.run.build import enable_compilation_cache
-from policygrad.run.measuring import Stage, Subject, subject_of
+from policygrad.run.measuring import Stage, Subject, require_whole, subject_of
 from policygrad.run.recipes import RecipeError
 from policygrad.run.record import json_ready
 from policygrad.storage.checkpoint import write_atomically
@@ -74,9 +74,7 @@ def credit(
             trajectory, no end of an episode in sight. One sentence each.
     """
     enable_compilation_cache()
-    for name, number, least in (("trajectories", trajectories, 4), ("fresh", fresh, 0), ("seed", seed, 0)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            raise RecipeError(f"{name} must be a whole number of at least {least}, not {number!r}")
+    require_whole([("trajectories", trajectories, 4), ("fresh", fresh, 0), ("seed", seed, 0)])
     if fresh == 1:
         raise RecipeError("one fresh episode has no spread: give at least 2, or 0 for none")
     began = time.perf_counter()

@@ -1,7 +1,7 @@
 """``pg.measure``: from an environment and a policy to a report on its gradients."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -86,9 +86,7 @@ def measure(
         for name, number, least in (("reference", reference, 4 * batch), ("max_episode_steps", max_episode_steps, 1))
         if number is not None
     )
-    for name, number, least in counts:
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            raise RecipeError(f"{name} must be a whole number of at least {least}, not {number!r}")
+    require_whole(counts)
     who = subject_of(env, policy, critic, gamma, batch, max_episode_steps)
     recipe, critic, has_critic, gamma = who.recipe, who.critic, who.has_critic, who.gamma
     policies = [who.policy] if behaviour is None else [who.policy, as_policy(behaviour, recipe)]
@@ -117,6 +115,13 @@ def measure(
             )  # fmt: skip
     seconds = time.perf_counter() - began
     return Report(found, who.name, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds, parts=where)
+
+
+def require_whole(counts: Iterable[tuple[str, Any, int]]) -> None:
+    """A RecipeError where one of ``(name, number, least)`` is no whole number, or less than that."""
+    for name, number, least in counts:
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise RecipeError(f"{name} must be a whole number of at least {least}, not {number!r}")
 
 
 class Subject(NamedTuple):
