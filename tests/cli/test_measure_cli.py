@@ -1,6 +1,7 @@
 """``policygrad measure``: a table for people, JSON for programs, one sentence for what is wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -64,8 +65,10 @@ def test_an_earlier_report_leaves_nothing_behind(tmp_path, capsys):
     assert "--env is for a run's policy" in capsys.readouterr().err
 
 
-def test_no_run_and_no_environment(capsys):
+def test_no_run_and_no_environment(run, capsys):
     assert main(["measure", "runs/none/a2c-1"]) in (1, 2)
     assert "runs/none/a2c-1" in capsys.readouterr().err
+    assert main(["measure", str(Path(run).parent)]) == 2
+    assert f"{run}, the newest in it" in capsys.readouterr().err
     assert main(["measure", "CartPole-v2"]) == 2
     assert "CartPole-v1" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from policygrad.learn.gradient import gradient_samples
 from policygrad.learn.groups import gradient_groups
 from policygrad.measure import gather as g
 from policygrad.measure.exactly import measure_exactly
-from policygrad.measure.microscope import measure_gradients
+from policygrad.measure.microscope import effective, measure_gradients
 from policygrad.measure.rungs import make_rungs
 from policygrad.measure.words import sentences
 from policygrad.models.actor_critic import make_model
@@ -119,7 +119,7 @@ def test_importance_weights_of_another_policy(world):
     for name in rungs:
         mine, exact = found.rungs[name], truth.rungs[name]
         assert mine.variance.low <= exact.variance.value <= mine.variance.high
-        assert 0.3 < mine.effective.low < mine.effective.high < 0.99
+        assert mine.effective.low == 0 and 0.3 < mine.effective.value < mine.effective.high < 0.99
     for name in ("gae", "reinforce"):
         with pytest.raises(ValueError, match=f"'{name}' has no importance weights"):
             make_rungs([name], gamma=GAMMA, off_policy=True)
@@ -142,6 +142,15 @@ def test_the_bias_of_other_policies_rungs_is_measured_on_the_same_trajectories(w
     )  # fmt: skip
     assert found.rungs["self-normalized"].worth.value == pytest.approx(1, abs=0.05)
     assert found.rungs["self-normalized"].bias.high < 0.01 * found.true_norm.value
+
+
+@pytest.mark.parametrize("spread", [0.25, 0.5, 1.0, 2.0])
+def test_what_importance_weights_leave_at_most(spread):
+    """300 samples of 256 log-normal weights: at least 95 % of the intervals hold the true share, exp(−spread²)."""
+    rng = np.random.default_rng(0)
+    found = [effective(spread * rng.normal(size=256)) for _ in range(300)]
+    assert np.mean([e.low <= math.exp(-(spread**2)) <= e.high for e in found]) >= 0.95
+    assert np.mean([e.high for e in found]) < 1, "and they say something"
 
 
 def test_groups_are_means_of_single_gradients(world):
@@ -450,14 +459,55 @@ def test_rungs_that_do_not_differ_are_not_ranked():
     assert found(one=constant, two=constant).endswith("the most of all; two is worth the same.")
 
 
-def test_a_table_without_cosines_says_why(world, monkeypatch):
+def test_a_table_without_cosines_says_why(world, monkeypatch, tmp_path):
     env, model, _ = world
     options = {"gamma": GAMMA, "rungs": ["reinforce-togo"]}
     assert "no exact method" in pg.measure(env, model, exact=True, **options).table()
     sampled = {"trajectories": 256, "reference": 256, "batch": 4, **options}
     assert "no cosines" not in pg.measure(env, model, **sampled).table()
     monkeypatch.setattr(g, "GROUPS", 16)  # 64 batches are more than twice that
-    assert "give a larger --batch, or fewer trajectories" in pg.measure(env, model, **sampled).table()
+    report = pg.measure(env, model, **sampled)
+    assert "give a larger --batch, or fewer trajectories" in report.table()
+    assert "give a larger --batch, or fewer trajectories" in report.save(tmp_path).read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_told_says_how_many_trajectories_would_tell(world):
+    """A world that pays the same for everything: no rung has a gradient, and only more data could say so."""
+    env, model, _ = world
+    same = dataclasses.replace(env, reward_value=np.ones_like(env.reward_value))
+    options = {"gamma": 1.0, "trajectories": 256, "reference": 256, "batch": 8}
+    report = pg.measure(same, model, rungs=["reinforce-togo", "reinforce-value"], seed=1, **options)
+    m, told = report.measurement, report.measurement.undecided()
+    assert "norm" in told["g"] and "bias" not in told["reinforce-togo"], "proven"
+    assert report.to_dict()["undecided"].keys() == told.keys()
+    for name, figures in told.items():
+        for what, count in figures.items():
+            estimate = (
+                {"norm": m.true_norm}
+                if name == "g"
+                else {
+                    "norm": m.rungs[name].norm,
+                    "bias": m.rungs[name].bias,
+                    "cosine_true": m.rungs[name].cosine_true,
+                    "baseline": m.rungs[name].baseline and m.rungs[name].baseline.gain,
+                }
+            )
+            assert not estimate[what].told_from_zero and count >= 256
+    assert any(" would)" in text for text in report.sentences())
+    assert " would)" in report.table()
+    clear = pg.measure(env, model, gamma=GAMMA, exact=True, rungs=["reinforce-togo"])
+    assert clear.measurement.undecided() == {}
+
+
+def test_more_trajectories_do_tell(world):
+    """A figure that is not told from zero, and is with as many trajectories as were said to be needed."""
+    env, model, _ = world
+    rung, options = "reinforce-togo", {"gamma": GAMMA, "reference": 256, "batch": 2, "seed": 3}
+    few = pg.measure(env, model, rungs=[rung], trajectories=16, **options).measurement
+    count = few.undecided()[rung]["norm"]
+    assert 16 <= count < 4096
+    many = pg.measure(env, model, rungs=[rung], trajectories=4 * int(count), **options).measurement
+    assert "norm" not in many.undecided().get(rung, {})
 
 
 def test_a_report_names_the_seed_that_was_measured(world):

@@ -106,6 +106,16 @@ def test_open_what_is_no_run(tmp_path):
         RunDirectory.open(tmp_path / "file")
 
 
+def test_a_folder_of_runs_names_the_newest_inside(tmp_path):
+    for seconds, name in enumerate(("Chain/a2c-1", "Chain/a2c-2", "Pendulum-v1/ppo-1")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "recipe.json").touch()
+        os.utime(tmp_path / name / "recipe.json", (seconds, seconds))
+    for folder, newest in ((tmp_path, "Pendulum-v1/ppo-1"), (tmp_path / "Chain", "Chain/a2c-2")):
+        with pytest.raises(RunError, match=re.escape(f"name a folder such as {tmp_path / newest}, the newest in it")):
+            RunDirectory.open(folder)
+
+
 def test_the_recipe_is_kept(run):
     run.write_recipe({"algo": "a2c", "rho_bar": float("inf")})
     assert RunDirectory.open(run.path).read_recipe() == {"algo": "a2c", "rho_bar": float("inf")}

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 def subject(args: argparse.Namespace) -> tuple[Any, Any]:
     """``(env, policy)``: a run's, or a policy trained for a while on an environment."""
-    if (Path(args.subject) / "recipe.json").exists() or args.subject.startswith("runs/"):
+    if is_run(args.subject):
         run = load(args.subject, args.checkpoint)
         return (args.env or run), (run if args.env else None)
     from policygrad.run import api
@@ -56,6 +56,12 @@ def subject(args: argparse.Namespace) -> tuple[Any, Any]:
     run = api.proceed(begun) if args.after else begun
     run._checkpoint = "last"
     return run, None
+
+
+def is_run(subject: str) -> bool:
+    """Whether a folder is meant: there is a run, or any folder at a path of several parts."""
+    path = Path(subject)
+    return (path / "recipe.json").exists() or subject.startswith("runs/") or (len(path.parts) > 1 and path.is_dir())
 
 
 def load(path: str, checkpoint: str = "last") -> Any:

@@ -129,7 +129,6 @@ def report_of(rung: Rung, moments: Moments, without: Moments | None, plain: Mome
         variance=exactly(variance),
         norm=exactly(norm),
         bias=exactly(bias),
-        bias_needed=None,
         mse=exactly(mse),
         snr=ratio(norm, variance),
         noise_scale=ratio(batch * variance, norm),

@@ -8,6 +8,7 @@ For a rung's estimate ĝ_N of N trajectories, with g the gradient of the declare
 An unbiased rung that is worth 30 reaches with N trajectories what REINFORCE reaches with 30·N.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,8 +73,6 @@ class RungReport:
     """‖E ĝ_N‖²."""
     bias: Estimate
     """‖E ĝ_N − g‖², unbiased and never clipped; zero where that is proven."""
-    bias_needed: float | None
-    """So many trajectories would tell the bias from zero, if it is what it seems; None where it is told, or proven."""
     mse: Estimate
     snr: Ratio
     """‖E ĝ‖² / tr Cov(ĝ_N)."""
@@ -83,7 +82,7 @@ class RungReport:
     cosine_true: Estimate
     worth: Ratio
     effective: Estimate | None
-    """Effective sample size of the importance weights, as a share of the trajectories."""
+    """Effective sample size of the importance weights, as a share of the trajectories: at most ``high``."""
     baseline: BaselineTest | None
     by_batch: tuple[AtBatch, ...] = ()
 
@@ -129,6 +128,34 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+    def undecided(self) -> dict[str, dict[str, float]]:
+        """What cannot be told from zero, and how many trajectories would tell it if it is what it seems: for each rung,
+        of its ``norm``, its ``bias``, its ``cosine_true`` and its ``baseline``'s gain; under ``"g"`` of the true
+        gradient. Infinity: a figure that cannot be negative, and does not seem positive either."""
+        figures = {"g": {"norm": self.true_norm}} | {name: may_be_zero(rung) for name, rung in self.rungs.items()}
+        known = {"g": self.reference_trajectories} | dict.fromkeys(self.rungs, self.trajectories)
+        found = {
+            name: {what: trajectories_needed(what, x, known[name]) for what, x in those.items() if unknown_sign(x)}
+            for name, those in figures.items()
+        }
+        return {name: those for name, those in found.items() if those}
+
+
+def may_be_zero(rung: RungReport) -> dict[str, Estimate]:
+    """The figures of a rung that may be zero, and are not proven to be."""
+    figures = {"norm": rung.norm, "cosine_true": rung.cosine_true}
+    figures |= {} if rung.unbiased else {"bias": rung.bias}
+    return figures | ({} if rung.baseline is None else {"baseline": rung.baseline.gain})
+
+
+def unknown_sign(x: Estimate) -> bool:
+    """Whether an estimate, unless it is exact or there is none, cannot be told from zero."""
+    return math.isfinite(x.error) and x.error > 0 and not x.told_from_zero
+
+
+def trajectories_needed(what: str, x: Estimate, known: int) -> float:
+    return st.needed(x, known) if x.value > 0 or what == "baseline" else float("inf")
 
 
 def measure_gradients(
@@ -247,7 +274,6 @@ class Judge:
             variance=scaled(st.total_variance(k), 1 / batch),
             norm=norm,
             bias=bias,
-            bias_needed=st.needed(bias, len(x)) * size if bias.value > 0 and not bias.told_from_zero else None,
             mse=mse.estimate,
             snr=st.signal_to_noise(scale, batch),
             noise_scale=Ratio(scale.value * size, scale.low * size, scale.high * size),
@@ -321,9 +347,12 @@ def explained(sums: Float[np.ndarray, "n 5"]) -> Estimate:
 
 
 def effective(log_rho: Float[np.ndarray, "n"]) -> Estimate:
-    """(Σ w)²/(n Σ w²) with w = Π ρ_t: the share of the trajectories that the weights leave. Kong (1992)."""
+    """(Σ w)²/(n Σ w²) with w = Π ρ_t: the share of the trajectories that the weights leave. Kong (1992).
+
+    Its interval begins at 0: no sample rules out large weights so rare that it holds none, which would leave less. That
+    it is no more than the upper end is what the data do tell."""
     w = np.exp(np.asarray(log_rho, np.float64) - np.max(log_rho))
-    return st.bootstrap(lambda w: float(w.sum() ** 2 / (len(w) * (w**2).sum())), w)
+    return st.bootstrap(lambda w: float(w.sum() ** 2 / (len(w) * (w**2).sum())), w)._replace(low=0.0)
 
 
 def in_words(rung: Rung) -> str:

@@ -354,9 +354,9 @@ def bootstrap(
 
 
 def needed(estimate: Estimate, n: int) -> float:
-    """How many vectors would tell this value from zero, if it is what it seems: the error falls with √n (with n for a
-    degenerate U-statistic, so this is an upper bound); inf for zero."""
-    return n * (Z * estimate.error / estimate.value) ** 2 if estimate.value else float("inf")
+    """How many vectors (or trajectories, where n counts those) would tell this value from zero, if it is what it seems:
+    the error falls with √n (with n for a degenerate U-statistic, so this is an upper bound); inf for zero."""
+    return n * max(1.0, (Z * estimate.error / estimate.value) ** 2) if estimate.value else float("inf")
 
 
 def require(n: int, least: int) -> None:

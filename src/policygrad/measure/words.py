@@ -54,8 +54,9 @@ def nothing_to_see(m: Measurement, plain: RungReport) -> str:
     if m.exact:
         return "The true gradient is exactly zero: this policy is at a stationary point of the objective."
     return (
-        f"The true gradient cannot be told from zero with {m.reference_trajectories:,} trajectories: the policy is "
-        "near a stationary point, or more are needed; cosines and relative biases are unknown until then."
+        f"The true gradient cannot be told from zero with {m.reference_trajectories:,} trajectories"
+        f"{would_tell(m, 'g', 'norm')}: the policy is near a stationary point, or more are needed; cosines and "
+        "relative biases are unknown until then."
     )
 
 
@@ -88,7 +89,7 @@ def enough_data(m: Measurement) -> str:
     cosine, scale = rung.cosine_true, rung.noise_scale
     text = f"With {m.batch} trajectories the cosine of {rung.name}'s gradient to the true one"
     if cosine.low <= 0:
-        return f"{text} cannot be told from zero."
+        return f"{text} cannot be told from zero{would_tell(m, rung.name, 'cosine_true')}."
     text = f"{text} is {cosine.value:.2f} ({cosine.low:.2f} to {cosine.high:.2f})"
     goal = next((goal for goal in (GOAL, 0.9) if goal > cosine.value), None)
     if goal is None:
@@ -179,8 +180,11 @@ def overlap(m: Measurement) -> str:
     weighted = [r for r in m.rungs.values() if r.effective is not None]
     if not weighted:
         return ""
+    share = weighted[0].effective
+    assert share is not None
     return (
-        f"Importance weights leave {percent(weighted[0].effective.value)} of the trajectories (effective sample size)."  # type: ignore[union-attr]
+        f"Importance weights leave {percent(share.value)} of the trajectories (effective sample size), "
+        f"and no more than {percent(share.high)}."
     )
 
 
@@ -202,6 +206,17 @@ def span(ratio: Ratio, exact: bool) -> str:
 
 def percent(x: float) -> str:
     return f"{100 * x:.3g} %"
+
+
+def would_tell(m: Measurement, name: str, what: str) -> str:
+    """`` (≈ 12,000 would)``: how many trajectories decide what cannot be told from zero, see
+    :meth:`~policygrad.measure.microscope.Measurement.undecided`; nothing where it is told."""
+    count = m.undecided().get(name, {}).get(what)
+    if count is None:
+        return ""
+    if math.isinf(count):
+        return f" (more than {m.reference_trajectories if name == 'g' else m.trajectories:,} would)"
+    return f" (≈ {float(f'{count:.2g}'):,.0f} would)"
 
 
 def figure(estimate: Estimate, digits: int = 3) -> str:

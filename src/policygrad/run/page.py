@@ -55,6 +55,7 @@ def page(report: Any, drawn: dict[str, bytes]) -> str:
     esc = html.escape
     columns, rows = report.rows()
     rungs = table([*columns, "Ψ"], [[*row, r.choice] for row, r in zip(rows, m.rungs.values())])
+    why_empty = "".join(f'<p class="what">{esc(line)}</p>' for line in report.without_cosine())
     refused = "".join(f"<li>{esc(name)}: {esc(reason)}</li>" for name, reason in m.refused.items())
     refusals = f"<h2>Not measured exactly</h2><ul>{refused}</ul>" if refused else ""
     tested = [(r.name, r.baseline) for r in m.rungs.values() if r.baseline is not None]
@@ -72,7 +73,7 @@ def page(report: Any, drawn: dict[str, bytes]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{esc(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
         f"<h1>{esc(title)}</h1>{what}<h2>In words</h2><ul>{told}</ul><h2>Every rung</h2>"
-        f"{rungs}{refusals}{baselines}"
+        f"{rungs}{why_empty}{refusals}{baselines}"
         f"<h2>Pictures</h2>{figures}<h2>How to read it</h2>{READING}{recipe}"
         f'<p class="what">seed {report.seed}; {report.seconds:.1f} s; {esc(versions)}</p></body></html>'
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from policygrad.measure.microscope import Measurement, RungReport
-from policygrad.measure.words import figure, sentences
+from policygrad.measure.statistics import Estimate
+from policygrad.measure.words import figure, sentences, would_tell
 from policygrad.run.record import json_ready
 from policygrad.storage.checkpoint import write_atomically
 
@@ -79,7 +80,21 @@ class Report:
             f"not here: {', '.join(name for name, why in self.measurement.refused.items() if why == reason)} ({reason})"
             for reason in reasons
         ]
-        return "\n".join([*self.heading(), "", *body, *without_cosine(self.measurement), *refused])
+        return "\n".join([*self.heading(), "", *body, *self.without_cosine(), *refused])
+
+    def without_cosine(self) -> list[str]:
+        """Why the table has no cosine to g at all, in a line; none where it has one, or where ‖g‖² is not told from
+        zero: a sentence says so."""
+        m = self.measurement
+        if any(math.isfinite(r.cosine_true.value) for r in m.rungs.values()):
+            return []
+        if m.exact:
+            return ["no cosines: they are means of ratios, for which there is no exact method here"]
+        if any(at.batch > m.batch for r in m.rungs.values() for at in r.by_batch[:1]):
+            return [
+                "no cosines: so many batches are kept as means of several: give a larger --batch, or fewer trajectories"
+            ]
+        return []
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain values: NaN and infinity become None."""
@@ -88,6 +103,7 @@ class Report:
                 "env": self.env,
                 "sentences": self.sentences(),
                 "measurement": self.measurement.to_dict(),
+                "undecided": self.measurement.undecided(),
                 "decomposition": self.parts,
                 "recipe": self.recipe,
                 "seed": self.seed,
@@ -113,30 +129,21 @@ class Report:
         return folder / "report.html"
 
 
-def without_cosine(m: Measurement) -> list[str]:
-    """Why a table has no cosine to g at all, in a line; none where it has one, or where ‖g‖² is not told from zero: a
-    sentence says so."""
-    if any(math.isfinite(r.cosine_true.value) for r in m.rungs.values()):
-        return []
-    if m.exact:
-        return ["no cosines: they are means of ratios, for which there is no exact method here"]
-    if any(at.batch > m.batch for r in m.rungs.values() for at in r.by_batch[:1]):
-        return [
-            "no cosines: so many batches are kept as means of several: give a larger --batch, or fewer trajectories"
-        ]
-    return []
-
-
 def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
     """One rung's row."""
     bias = "0, proven" if r.unbiased else figure(r.bias)
     if not r.unbiased and not m.exact and not r.bias.told_from_zero:
-        bias = f"≤ {r.bias.high:.3g}, not told from 0"
-        bias += f" (≈ {r.bias_needed:,.0f} would)" if r.bias_needed is not None and math.isfinite(r.bias_needed) else ""
+        bias = f"≤ {r.bias.high:.3g}, not told from 0{would_tell(m, r.name, 'bias')}"
     show = (lambda ratio: f"{ratio.value:.3g}") if m.exact else str
-    row = [r.name, show(r.worth), figure(r.variance), bias, show(r.snr), figure(r.cosine_true, 2), show(r.noise_scale)]
-    row.append("" if r.baseline is None else r.baseline.verdict)
-    return [*row, "" if r.effective is None else figure(r.effective, 2)] if weighted else row
+    scale = show(r.noise_scale) + would_tell(m, r.name, "norm")
+    row = [r.name, show(r.worth), figure(r.variance), bias, show(r.snr), figure(r.cosine_true, 2), scale]
+    row.append("" if r.baseline is None else r.baseline.verdict + would_tell(m, r.name, "baseline"))
+    return [*row, "" if r.effective is None else at_most(r.effective)] if weighted else row
+
+
+def at_most(share: Estimate) -> str:
+    """``37 % (≤ 41 %)``, for what has no lower end."""
+    return f"{100 * share.value:.2g} % (≤ {100 * share.high:.2g} %)"
 
 
 def versions() -> dict[str, str]:
