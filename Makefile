@@ -39,7 +39,7 @@ format: setup  ## lay the code out
 docs: setup  ## draw every figure of the docs again
 	$(BIN)/python docs/figures/all.py
 
-peers: setup  ## the peers of the benchmarks, in environments of their own (2 GB)
+peers: setup  ## the peers of the benchmarks, in environments of their own (3 GB)
 	bash benchmarks/peers/setup.sh
 
 bench: setup  ## throughput and start against the peers (`make peers` first)

@@ -20,19 +20,19 @@ import argparse
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import numpy as np
 from common import RESULTS, ROOT, ours, parser, progress, run_json, seeds_of, stamp
-from ledger import Ledger, Row, markdown, verdict
+from ledger import Ledger, Row, markdown, verdict, with_tables
 from throughput import busy_elsewhere
 
 LEDGER = Ledger(RESULTS / "asynchronous.json", key=("kind", "name", "arm", "seed", "scale"))
@@ -86,8 +86,9 @@ def main() -> None:
         for kind in args.only:
             MEASURE[kind](args)
     if args.page:
+        made = {name: table for name, (_, table) in TABLES.items()}
         for page in PAGES:
-            page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+            page.write_text(with_tables(page.read_text(encoding="utf-8"), made), encoding="utf-8")
     print(report())
 
 
@@ -99,16 +100,22 @@ def measure(kind: str, name: str, arm: str, seed: int, command: list[str], args:
     row = {"kind": kind, "name": name, "arm": arm, "seed": seed, "scale": args.scale}
     if not args.again and not LEDGER.missing([row]):
         return
-    row |= stamp(args.date)
-    began, before = time.time(), busy_elsewhere()
-    found = run_json([*command, "--began", began], PJRT_NPROC="1")
-    after, seconds = busy_elsewhere(), time.time() - began
-    row["others"] = None if before is None or after is None else max(0.0, (after - before) / seconds)
+    found = timed_row([*command, "--began", time.time()], args.date)
     LEDGER.add([row | found])
     shown = {key: f"{found[key]:,.4g}" for key in ("updates_per_second", "seconds", "lost", "fused") if found.get(key)}
-    beside = "" if row["others"] is None else f", beside {row['others']:.1f} busy cores"
+    beside = "" if found["others"] is None else f", beside {found['others']:.1f} busy cores"
     words = ", ".join(f"{key} {value}" for key, value in shown.items())
     progress(f"{kind}, {name}, {arm}, {seed}: {words}{beside}")
+
+
+def timed_row(command: list[Any], date: str | None) -> Row:
+    """What a command printed, with the day, the machine, and how many cores were busy with something else."""
+    row = stamp(date)
+    began, before = time.time(), busy_elsewhere()
+    found = run_json(command, PJRT_NPROC="1")
+    after, seconds = busy_elsewhere(), time.time() - began
+    others = None if before is None or after is None else max(0.0, (after - before) / seconds)
+    return row | found | {"others": others}
 
 
 def training(task: Task, workers: int, steps: int, seed: int, *options: Any) -> list[str]:
@@ -282,15 +289,6 @@ def one(kind: str, name: str) -> Row | None:
 def report() -> str:
     """Everything, as Markdown."""
     return "\n\n".join(f"**{title}**\n\n{table()}" for title, table in TABLES.values())
-
-
-def with_tables(page: str) -> str:
-    """A page with the tables between ``<!-- name -->`` and ``<!-- end -->`` as they are now."""
-
-    def table(match: re.Match) -> str:
-        return f"<!-- {match[1]} -->\n\n{TABLES[match[1]][1]()}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", table, page, flags=re.DOTALL)
 
 
 def rate_table() -> str:
@@ -515,28 +513,45 @@ def check_lines(task: Task) -> list[list[Any]]:
 
 def systems(task: Task) -> dict[str, Any]:
     """The ways to use many machines, from what was measured on this one; empty: not measured."""
-    from policygrad.parallel.simulate import Times, one_learner, parameter_server, shared_memory
+    from policygrad.parallel.simulate import Times, one_learner, shared_memory
 
-    window, trip, here = one("windows", task.name), one("ray", task.name), fitted(task, None)
-    if window is None or trip is None or here is None:
+    window, server, here = one("windows", task.name), through_ray(task.name), fitted(task, None)
+    if window is None or server is None or here is None:
         return {}
-    parts, rows, message = window["medians"], window["rows"], trip["message"]
-    transfer = Times(max(0.0, trip["round_trip"] - trip["handled"] - trip["message"]) / 2, 0.5)
-    service = Times(parts["step"] + trip["handled"], 0.2)
-    play = Times(parts["play"], min(1.0, window["spread"]))
+    parts, rows = window["medians"], window["rows"]
     found = {
         "one machine, 64 cores": shared_memory(here.play, 64, contention=here.contention, rows=rows),
-        "gradients, 1 shard": parameter_server(play, transfer, service, rows=rows, message=message),
-        "gradients, 16 shards": parameter_server(play, transfer, service, rows=rows, message=message, shards=16),
+        "gradients, 1 shard": server,
+        "gradients, 16 shards": replace(server, shards=16),
     }
     share = next((row["shares"] for row in rows_of("rates", task.name, ONE)), {})
     if share.get("acting"):
         acting = share["acting"] / (share["acting"] + share["gradient"])
         learning = Times((1 - acting) * parts["play"] + parts["step"], 0.2)
         found["trajectories, 1 learner"] = one_learner(
-            play._replace(mean=acting * parts["play"]), transfer, learning, rows=rows, message=message
+            server.play._replace(mean=acting * parts["play"]),
+            server.transfer,
+            learning,
+            rows=rows,
+            message=server.message,
         )
     return found
+
+
+def through_ray(name: str) -> Any:
+    """Workers of a task that send gradients to one server, from times that were measured apart; None: not yet."""
+    from policygrad.parallel.simulate import Times, parameter_server
+
+    window, trip = one("windows", name), one("ray", name)
+    if window is None or trip is None:
+        return None
+    return parameter_server(
+        Times(window["medians"]["play"], min(1.0, window["spread"])),
+        Times(max(0.0, trip["round_trip"] - trip["handled"] - trip["message"]) / 2, 0.5),
+        Times(window["medians"]["step"] + trip["handled"], 0.2),
+        rows=window["rows"],
+        message=trip["message"],
+    )
 
 
 def forecast_tables() -> str:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def with_tables(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """A page with these tables between ``<!-- name -->`` and ``<!-- end -->`` as they are now."""
+
+    def table(match: re.Match) -> str:
+        made = tables.get(match[1])
+        return match[0] if made is None else f"<!-- {match[1]} -->\n\n{made()}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- ([\w-]+) -->\n.*?<!-- end -->", table, page, flags=re.DOTALL)
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -71,6 +71,9 @@ def test_rows_of_a_trial_are_in_no_table(book):
 
 
 def test_tables_are_put_into_a_page():
-    page = bench.with_tables("before\n<!-- start -->\nold\n<!-- end -->\nafter\n")
+    tables = {name: table for name, (_, table) in bench.TABLES.items()}
+    page = ledger.with_tables("before\n<!-- start -->\nold\n<!-- end -->\nafter\n", tables)
     assert page.startswith("before\n<!-- start -->\n\n| seconds") and page.endswith("|\n\n<!-- end -->\nafter\n")
-    assert bench.with_tables(page) == page
+    assert ledger.with_tables(page, tables) == page
+    other = "<!-- of-another-script -->\nkept\n<!-- end -->"
+    assert ledger.with_tables(other, tables) == other
