@@ -226,7 +226,7 @@ def has_mask_method(vector: Any) -> bool:
     if not isinstance(getattr(vector, "unwrapped", None), SyncVectorEnv | AsyncVectorEnv):
         return False
     has = lambda name: vector.unwrapped.call("has_wrapper_attr", name)[0]  # noqa: E731
-    return has("action_masks") and not has("with_mask")
+    return has("action_masks") and not has("mask_of")
 
 
 def final_rows(space: spaces.Space, final: Any, rows: np.ndarray) -> Any:

@@ -145,7 +145,7 @@ class Watched(gymnasium.Wrapper):
         if self.resets <= LOOKED_AT or not self.usual(answer, 2):
             self.look("reset", answer, "(obs, info)")
         self.last = answer[0]
-        return answer[0], self.with_mask(answer[1])
+        return answer[0], self.mask_of(answer[1])
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict]:
         self.steps += 1
@@ -156,7 +156,7 @@ class Watched(gymnasium.Wrapper):
         if self.steps <= LOOKED_AT or not self.usual(answer, 5):
             self.look("step", answer, "(obs, reward, terminated, truncated, info)")
         self.last = answer[0]
-        return (*answer[:4], self.with_mask(answer[4]))
+        return (*answer[:4], self.mask_of(answer[4]))
 
     def usual(self, answer: Any, n: int) -> bool:
         """A quick look: whether an answer is of the types that most are of."""
@@ -186,15 +186,14 @@ class Watched(gymnasium.Wrapper):
         if not isinstance(answer[-1], Mapping):
             raise self.failed(method, f"returned a {type(answer[-1]).__name__} as info, not a dict")
 
-    def with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
-        """The mask of all parts of an action in one vector of bools."""
+    def mask_of(self, info: dict[str, Any]) -> dict[str, Any]:
+        """The mask of all parts of an action in one vector of bools. Nobody reads the rest of ``info``, which takes time
+        to be stacked, or sent."""
         try:
             mask = self.masks() if self.masks is not None else info.get("action_mask")
         except (Exception, SystemExit) as error:
             raise self.failed("action_masks", f"raised {reason(error)}") from error
-        if mask is None:
-            return info
-        return {**info, "action_mask": joined(mask)}
+        return {} if mask is None else {"action_mask": joined(mask)}
 
     def gymnasium_says(self) -> list[str]:
         """What Gymnasium's own checker finds, in one line each. The environment is stepped for that."""
