@@ -34,6 +34,26 @@ def test_the_estimate_is_the_value_on_average_over_every_log():
     assert expected == pytest.approx(np.mean((pi * reward).sum(1)), abs=1e-12)
 
 
+def test_intervals_hold_what_a_learning_policy_would_have_earned():
+    """400 logs of 300 rows, two contexts and three arms: 92 to 98 % of the intervals hold the mean of what an
+    ε-greedy policy, which learns from the same rows as it goes, earns on average. One error of that share: 1.1 %."""
+    rng, logs, rows, eps = np.random.default_rng(0), 400, 300, 0.2
+    pays, mu = np.array([[0.2, 0.5, 0.8], [0.7, 0.4, 0.1]]), np.array([0.5, 0.3, 0.2])
+    each, sums = np.arange(logs), np.zeros((logs, 2, 3))
+    would, reward, propensity, earned = (np.empty((rows, logs)) for _ in range(4))
+    for t in range(rows):
+        x, a = rng.integers(0, 2, logs), rng.choice(3, logs, p=mu)
+        policy = np.full((logs, 3), eps / 3)
+        policy[each, sums[each, x].argmax(axis=1)] += 1 - eps
+        reward[t], propensity[t] = rng.random(logs) < pays[x, a], mu[a]
+        would[t], earned[t] = policy[each, a], (policy * pays[x]).sum(axis=1)
+        sums[each, x, a] += reward[t] / mu[a]
+    values = [off_policy_value(*(column[:, i] for column in (would, reward, propensity))) for i in range(logs)]
+    held = [abs(v.mean - earned[:, i].mean()) <= 1.96 * v.error for i, v in enumerate(values)]
+    assert not any(v.doubts() for v in values)
+    assert 0.92 <= np.mean(held) <= 0.98, np.mean(held)
+
+
 def test_a_policy_that_is_judged_on_its_own_log_has_its_mean():
     reward, propensity = np.array([0.0, 1.0, 1.0, 0.0]), np.array([0.2, 0.9, 0.5, 0.4])
     value = off_policy_value(propensity, reward, propensity)
