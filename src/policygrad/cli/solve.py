@@ -11,6 +11,7 @@ from typing import Any
 from policygrad.cli.parser import Parser, UsageError
 from policygrad.cli.signals import importing
 from policygrad.envs import registry
+from policygrad.run.columns import aligned
 
 METHODS = {
     "value-iteration": "V ← max_a Q(·, a) until it stands still; with a horizon exactly, backwards in time",
@@ -388,8 +389,7 @@ def table(columns: dict[str, Any], n_actions: int, mdp: Any) -> str:
         rows.append(
             [cell if name in ("time", "state", "V") or not end else "end" for name, cell in zip(columns, cells)]
         )
-    widths = [max(map(len, cells)) for cells in zip(*rows)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+    lines = aligned(rows, left=0)
     if n_rows > SHOWN:
         lines.append(f"... and {n_rows - SHOWN:,} rows more: --out FILE writes all")
     return "\n".join(lines)

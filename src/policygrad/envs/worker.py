@@ -187,8 +187,8 @@ class Watched(gymnasium.Wrapper):
             raise self.failed(method, f"returned a {type(answer[-1]).__name__} as info, not a dict")
 
     def mask_of(self, info: dict[str, Any]) -> dict[str, Any]:
-        """The mask of all parts of an action in one vector of bools. Nobody reads the rest of ``info``, which takes time
-        to be stacked, or sent."""
+        """The mask of all parts of an action in one vector of bools. Nobody reads the rest of ``info``, and stacking or
+        sending it takes time."""
         try:
             mask = self.masks() if self.masks is not None else info.get("action_mask")
         except (Exception, SystemExit) as error:

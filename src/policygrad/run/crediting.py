@@ -19,6 +19,7 @@ from policygrad.measure.credit import KL, LIKELIHOOD, Credit, StepPoint, directi
 from policygrad.measure.credit import credit as credit_of
 from policygrad.measure.rungs import Rung, make_rungs
 from policygrad.run.build import enable_compilation_cache
+from policygrad.run.columns import aligned
 from policygrad.run.measuring import Stage, Subject, require_whole, subject_of
 from policygrad.run.recipes import RecipeError
 from policygrad.run.record import json_ready
@@ -302,10 +303,3 @@ class CreditReport:
             write_atomically(folder / f"{name}.svg", svg)
         write_atomically(folder / "credit.json", json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
         return folder
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Cells in columns, the first to the left, the others to the right."""
-    widths = [max(map(len, cells)) for cells in zip(*lines)]
-    cells = lambda line: (c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths)))  # noqa: E731
-    return ["  ".join(cells(line)).rstrip() for line in lines]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from policygrad.run.columns import aligned
 from policygrad.run.plots import COLORS, GREY, INK, TIMELESS, render
 from policygrad.storage.checkpoint import write_atomically
 
@@ -103,13 +104,9 @@ def table(found: Any) -> str:
 
 def grid(found: Any, title: str, cell: Callable[[int, int], str]) -> str:
     """A title, and a row of cells for each γ."""
-    cells = [[cell(i, j) for j in range(len(found.lams))] for i in range(len(found.gammas))]
-    heads = [f"λ = {lam:g}" for lam in found.lams]
-    widths = [max(len(head), *(len(row[j]) for row in cells)) for j, head in enumerate(heads)]
-    names = [f"γ = {gamma:g}" for gamma in found.gammas]
-    first = max(map(len, names))
-    lines = [(" " * first, heads), *zip(names, cells)]
-    return "\n".join([title, *("  ".join([a.ljust(first), *map(str.rjust, row, widths)]) for a, row in lines)])
+    head = ["", *(f"λ = {lam:g}" for lam in found.lams)]
+    rows = [[f"γ = {gamma:g}", *(cell(i, j) for j in range(len(found.lams)))] for i, gamma in enumerate(found.gammas)]
+    return "\n".join([title, *aligned([head, *rows])])
 
 
 def written(x: float, words: Callable[[float], str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from policygrad.measure.microscope import Measurement, RungReport
 from policygrad.measure.statistics import Estimate
 from policygrad.measure.words import figure, sentences, would_tell
+from policygrad.run.columns import aligned
 from policygrad.run.record import json_ready
 from policygrad.storage.checkpoint import write_atomically
 
@@ -72,15 +73,15 @@ class Report:
     def table(self) -> str:
         """Heading, one line per rung, why there is no cosine, and what could not be measured."""
         columns, rows = self.rows()
-        widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-        line = lambda row: "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()  # noqa: E731
-        body = [line(columns), line(["─" * width for width in widths]), *map(line, rows)]
+        head, *body = aligned([columns, *rows], left=len(columns))
         reasons = dict.fromkeys(self.measurement.refused.values())
         refused = [
             f"not here: {', '.join(name for name, why in self.measurement.refused.items() if why == reason)} ({reason})"
             for reason in reasons
         ]
-        return "\n".join([*self.heading(), "", *body, *self.without_cosine(), *refused])
+        return "\n".join(
+            [*self.heading(), "", head, "─" * max(map(len, [head, *body])), *body, *self.without_cosine(), *refused]
+        )
 
     def without_cosine(self) -> list[str]:
         """Why the table has no cosine to g at all, in a line; none where it has one, or where ‖g‖² is not told from
