@@ -65,10 +65,24 @@ def test_an_earlier_report_leaves_nothing_behind(tmp_path, capsys):
     assert "--env is for a run's policy" in capsys.readouterr().err
 
 
-def test_no_run_and_no_environment(run, capsys):
+def test_no_run_and_no_environment(run, capsys, monkeypatch):
     assert main(["measure", "runs/none/a2c-1"]) in (1, 2)
     assert "runs/none/a2c-1" in capsys.readouterr().err
-    assert main(["measure", str(Path(run).parent)]) == 2
-    assert f"{run}, the newest in it" in capsys.readouterr().err
     assert main(["measure", "CartPole-v2"]) == 2
     assert "CartPole-v1" in capsys.readouterr().err
+    assert main(["measure", str(Path(run).parent)]) == 2
+    assert f"{run}, the newest in it" in capsys.readouterr().err
+    monkeypatch.chdir(Path(run).parents[1])
+    assert main(["measure", Path(run).parent.name]) == 2, "a folder of one part"
+    assert "the newest in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["measure", "credit"])
+def test_options_are_looked_at_before_a_policy_is_trained(verb, monkeypatch, capsys):
+    from policygrad.run import api
+
+    monkeypatch.setattr(api, "proceed", lambda run: pytest.fail("it trained"))
+    wrong = [("--trajectories", "-1"), ("--rungs", "gea"), ("--gamma", "nan")]
+    for option in wrong + [("--batch", "0"), ("--exact",)] * (verb == "measure"):
+        assert main([verb, "CartPole-v1", *option]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -107,8 +107,28 @@ def test_what_cannot_be_told_says_so():
     assert str(st.Ratio(5.0, 2.0, 9.0)) == "5 (2 to 9)"
     weak = st.normal(0.1, 0.1)
     assert not weak.told_from_zero and st.needed(weak, 100) == pytest.approx(384, abs=1)
+    rough = st.normal(0.1, 0.05, 8)
+    assert not rough.told_from_zero and st.needed(rough, 8) > 8, (
+        "by Student's t it is not told, and eight are not enough"
+    )
     with pytest.raises(ValueError, match="3 independent gradients are too few for an interval: give at least 4"):
         st.squared_norm(np.eye(3))
+
+
+def test_no_set_is_empty_or_upside_down():
+    """Where one of the two is surely below zero nothing can be told; cosines beyond the end of their scale; a mean that
+    is luckily near zero does not make ‖g‖² = 0 certain."""
+    n = 64
+    below = st.ratio(st.Linear(1.0, np.linspace(-1, 1, n)), st.Linear(-1.0, np.linspace(-1, 1, n) ** 2 - 1 / 3))
+    assert str(below) == "cannot be told" and below.low < below.high
+    for value in (1.04, 1.5, -1.2):
+        cosine = st.on_the_circle(value, 0.01, 20)
+        assert cosine.value == value and -1 <= cosine.low <= cosine.high <= 1
+    balanced = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]] * 8)
+    norm = st.squared_norm(st.gram(balanced))
+    assert norm.value < 0 == norm.low < norm.high
+    snr = st.signal_to_noise(st.noise_scale(st.gram(balanced)))
+    assert snr.value == pytest.approx(norm.value / st.total_variance(st.gram(balanced)).value), "never clipped"
 
 
 def test_the_closed_forms_by_brute_force():

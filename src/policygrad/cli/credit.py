@@ -16,12 +16,13 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"--kl is {args.kl:g}: a step needs a positive length, in nats per row")
     rungs, out = split(args.rungs), free_folder(args.out)
     with importing():
-        from policygrad.run.crediting import credit
-    env, policy = subject(args)
-    report = credit(
-        env, policy, rungs=rungs, objective=args.objective, gamma=args.gamma, trajectories=args.trajectories,
-        kl=args.kl, episode=args.episode, fresh=args.fresh, max_episode_steps=args.max_episode_steps, seed=args.seed,
-    )  # fmt: skip
+        from policygrad.run.crediting import credit, plan
+    options: dict[str, Any] = {
+        "rungs": rungs, "objective": args.objective, "gamma": args.gamma, "trajectories": args.trajectories,
+        "fresh": args.fresh, "max_episode_steps": args.max_episode_steps, "seed": args.seed,
+    }  # fmt: skip
+    env, policy = subject(args, lambda *who: plan(*who, **options))
+    report = credit(env, policy, kl=args.kl, episode=args.episode, **options)
     print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if args.json else report)
     if out is not None:
         folder = report.save(out)

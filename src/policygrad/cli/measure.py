@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ def main(argv: list[str]) -> int:
     out = free_folder(args.out)
     with importing():
         from policygrad.run import measuring
-    env, policy = subject(args)
+    options: dict[str, Any] = {
+        "behaviour": None if args.behaviour is None else load(args.behaviour), "rungs": split(args.rungs),
+        "objective": args.objective, "gamma": args.gamma, "trajectories": args.trajectories, "batch": args.batch,
+        "reference": args.reference, "exact": args.exact, "parts": args.parts, "seed": args.seed,
+        "max_episode_steps": args.max_episode_steps,
+    }  # fmt: skip
+    env, policy = subject(args, lambda *who: measuring.plan(*who, **options))
     talk = Talk(quiet=args.json)
-    behaviour = None if args.behaviour is None else load(args.behaviour)
     try:
-        report = measuring.measure(
-            env, policy, behaviour=behaviour, rungs=split(args.rungs), objective=args.objective, gamma=args.gamma,
-            trajectories=args.trajectories, reference=args.reference, batch=args.batch, exact=args.exact,
-            parts=args.parts, max_episode_steps=args.max_episode_steps, seed=args.seed, tell=talk,
-        )  # fmt: skip
+        report = measuring.measure(env, policy, **options, tell=talk)
     finally:
         talk.close()
     if args.json:
@@ -39,8 +41,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def subject(args: argparse.Namespace) -> tuple[Any, Any]:
-    """``(env, policy)``: a run's, or a policy trained for a while on an environment."""
+def subject(args: argparse.Namespace, check: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+    """``(env, policy)``: a run's, or a policy trained for a while on an environment, once ``check`` has let it pass."""
     if is_run(args.subject):
         run = load(args.subject, args.checkpoint)
         return (args.env or run), (run if args.env else None)
@@ -50,6 +52,8 @@ def subject(args: argparse.Namespace) -> tuple[Any, Any]:
         raise UsageError(f"--env is for a run's policy, and {args.subject} is an environment: give one of the two")
     budget = {"total_timesteps": args.after} if args.after else {}
     begun = api.begin(args.subject, args.algo, out=None, seed=args.seed, **budget)
+    begun._checkpoint = "last"
+    check(begun, None)
     if args.after and not args.json:
         words = f"training {args.algo} on {args.subject} for {args.after:,} steps first (--after 0: a fresh policy)"
         print(words, file=sys.stderr)
@@ -60,8 +64,11 @@ def subject(args: argparse.Namespace) -> tuple[Any, Any]:
 
 def is_run(subject: str) -> bool:
     """Whether a folder is meant: there is a run, or any folder at a path of several parts."""
+    from policygrad.envs import registry
+
     path = Path(subject)
-    return (path / "recipe.json").exists() or subject.startswith("runs/") or (len(path.parts) > 1 and path.is_dir())
+    is_folder = path.is_dir() and subject not in registry.names()
+    return (path / "recipe.json").exists() or subject.startswith("runs/") or is_folder
 
 
 def load(path: str, checkpoint: str = "last") -> Any:

@@ -114,11 +114,7 @@ def gather(
     Raises:
         ValueError: fewer than four batches, or nothing to learn from: no noise and no signal in any rung.
     """
-    if batch < 1 or trajectories < 4 * batch:
-        raise ValueError(
-            f"{trajectories} trajectories in batches of {batch} are fewer than four batches, and nothing could be said "
-            f"about their noise: give at least {4 * max(batch, 1)} trajectories, or a smaller batch"
-        )
+    require_batches(trajectories, batch)
     n_batches = trajectories // batch
     distinct, place = without_repeats(rungs)
     together = -(-n_batches // (2 * GROUPS))  # batches whose mean makes one vector, where there are very many
@@ -159,6 +155,15 @@ def gather(
         dimension=dimension,
         projected=None if project is None else width,
     )
+
+
+def require_batches(trajectories: int, batch: int) -> None:
+    """A ValueError where there are fewer than four batches."""
+    if batch < 1 or trajectories < 4 * batch:
+        raise ValueError(
+            f"{trajectories} trajectories in batches of {batch} are fewer than four batches, and nothing could be said "
+            f"about their noise: give at least {4 * max(batch, 1)} trajectories, or a smaller batch"
+        )
 
 
 def in_order(work: Callable[[int], Any], numbers: Iterable[int], threads: int) -> Iterator[Any]:

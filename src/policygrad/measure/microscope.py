@@ -130,13 +130,19 @@ class Measurement:
         return asdict(self)
 
     def undecided(self) -> dict[str, dict[str, float]]:
-        """What cannot be told from zero, and how many trajectories would tell it if it is what it seems: for each rung,
-        of its ``norm``, its ``bias``, its ``cosine_true`` and its ``baseline``'s gain; under ``"g"`` of the true
-        gradient. Infinity: a figure that cannot be negative, and does not seem positive either."""
+        """What cannot be told from zero, and how many trajectories would tell it with an even chance if it is what it
+        seems: for each rung, of its ``norm``, its ``bias`` (at most so many), its ``cosine_true`` (and as many of the
+        reference) and its ``baseline``'s gain; under ``"g"`` of the true gradient, in trajectories of the reference.
+        Infinity: a figure that cannot be negative, and does not seem positive either."""
         figures = {"g": {"norm": self.true_norm}} | {name: may_be_zero(rung) for name, rung in self.rungs.items()}
         known = {"g": self.reference_trajectories} | dict.fromkeys(self.rungs, self.trajectories)
+        both = max(self.trajectories, self.reference_trajectories)
         found = {
-            name: {what: trajectories_needed(what, x, known[name]) for what, x in those.items() if unknown_sign(x)}
+            name: {
+                what: trajectories_needed(what, x, both if what == "cosine_true" else known[name])
+                for what, x in those.items()
+                if unknown_sign(x)
+            }
             for name, those in figures.items()
         }
         return {name: those for name, those in found.items() if those}
@@ -155,7 +161,7 @@ def unknown_sign(x: Estimate) -> bool:
 
 
 def trajectories_needed(what: str, x: Estimate, known: int) -> float:
-    return st.needed(x, known) if x.value > 0 or what == "baseline" else float("inf")
+    return st.needed(x, known) if x.value > 0 or what in ("baseline", "cosine_true") else float("inf")
 
 
 def measure_gradients(

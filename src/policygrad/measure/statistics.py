@@ -114,7 +114,8 @@ def squared_norm(k: Float[np.ndarray, "n n"]) -> Estimate:
         return float(chi2.cdf(n * length * 2 * mean / variance, 2 * mean**2 / variance))
 
     error = np.sqrt(noise**2 + 4 * max(value, 0.0) * spread / n)
-    return Estimate(value, float(error), crossing(below, 0.975, error), crossing(below, 0.025, error))
+    high = max(crossing(below, 0.025, error), noise)  # no sample is luckier than one standard error (Cowan et al. 2011)
+    return Estimate(value, float(error), crossing(below, 0.975, error), float(high))
 
 
 def largest_eigenvalue(k: Float[np.ndarray, "n n"]) -> float:
@@ -141,7 +142,8 @@ def crossing(below: Callable[[float], float], level: float, scale: float) -> flo
 def total_variance(k: Float[np.ndarray, "n n"]) -> Estimate:
     """tr Σ = E‖x − g‖² = D − U, without bias; its error is the jackknife's, over vectors."""
     require(len(k), 4)
-    return normal(float(np.mean(np.diag(k))) - unbiased_norm(k), standard_error(variance_influence(k)), len(k))
+    found = normal(float(np.mean(np.diag(k))) - unbiased_norm(k), standard_error(variance_influence(k)), len(k))
+    return found._replace(low=max(found.low, 0.0))
 
 
 def unbiased_norm(k: Float[np.ndarray, "n n"]) -> float:
@@ -218,6 +220,8 @@ def ratio(top: Linear, bottom: Linear) -> Ratio:
     value = a / b if b > 0 else float("inf")
     if qa > 0:
         half = np.sqrt(max(root, 0.0))
+        if qb + half < 0:  # only below zero: one of the two is not what it seems, and nothing can be told
+            return Ratio(value, float("-inf"), float("inf"))
         return Ratio(value, float(max((qb - half) / qa, 0.0)), float((qb + half) / qa))
     if root <= 0:
         return Ratio(value, float("-inf"), float("inf"))
@@ -240,7 +244,7 @@ def noise_scale(k: Float[np.ndarray, "n n"], norm: Estimate | None = None) -> Ra
     norm, variance = squared_norm(k) if norm is None else norm, total_variance(k)
     if norm.error < CLEAR * norm.value:
         return ratio(Linear(variance.value, variance_influence(k)), Linear(norm.value, norm_influence(k)))
-    value = variance.value / norm.value if norm.value > 0 else float("inf")
+    value = variance.value / norm.value if norm.value else float("inf")  # below zero where ‖g‖² seems so
     high = (variance.value + variance.error) / norm.low if norm.low > 0 else float("inf")
     low = max(variance.value - variance.error, 0.0) / norm.high if norm.high > 0 else float("inf")
     return Ratio(value, low, high)
@@ -252,7 +256,7 @@ def signal_to_noise(scale: Ratio, batch: float = 1.0) -> Ratio:
     Args:
         scale: B, from :func:`noise_scale`. Where ‖g‖² cannot be told from zero, nor can this.
     """
-    invert = lambda x: batch / x if x > 0 else float("inf")  # noqa: E731
+    invert = lambda x: batch / x if x else float("inf")  # noqa: E731
     return Ratio(invert(scale.value), invert(scale.high), invert(scale.low))
 
 
@@ -293,7 +297,8 @@ def on_the_circle(value: float, error: float, n: int) -> Estimate:
     """The interval of a cosine between −1 and 1, by Fisher's (1915) z = artanh c; Student's t for n batches."""
     half = quantile(n) * error
     if abs(value) + half >= 1:  # an estimate may lie beyond the end of the scale
-        return Estimate(value, error, max(value - half, -1.0), min(value + half, 1.0))
+        low, high = np.clip([value - half, value + half], -1, 1)
+        return Estimate(value, error, float(low), float(high))
     z, width = np.arctanh(value), half / (1 - value**2)
     return Estimate(value, error, float(np.tanh(z - width)), float(np.tanh(z + width)))
 
@@ -354,9 +359,13 @@ def bootstrap(
 
 
 def needed(estimate: Estimate, n: int) -> float:
-    """How many vectors (or trajectories, where n counts those) would tell this value from zero, if it is what it seems:
-    the error falls with √n (with n for a degenerate U-statistic, so this is an upper bound); inf for zero."""
-    return n * max(1.0, (Z * estimate.error / estimate.value) ** 2) if estimate.value else float("inf")
+    """How many vectors (or trajectories, where n counts those) would tell this value from zero with an even chance, if
+    it is what it seems: the interval shrinks with √n (with n for a degenerate U-statistic, so this is an upper bound
+    there); inf for zero."""
+    if not estimate.value:
+        return float("inf")
+    toward_zero = estimate.value - estimate.low if estimate.value > 0 else estimate.high - estimate.value
+    return n * (max(toward_zero, Z * estimate.error) / abs(estimate.value)) ** 2
 
 
 def require(n: int, least: int) -> None:

@@ -53,6 +53,8 @@ def nothing_to_see(m: Measurement, plain: RungReport) -> str:
     """The true gradient is lost in noise: so is what is compared with it."""
     if m.exact:
         return "The true gradient is exactly zero: this policy is at a stationary point of the objective."
+    if m.ret.error == 0:
+        return f"Every episode returned {m.ret.value:.4g}: where no action makes a difference there is no gradient."
     return (
         f"The true gradient cannot be told from zero with {m.reference_trajectories:,} trajectories"
         f"{would_tell(m, 'g', 'norm')}: the policy is near a stationary point, or more are needed; cosines and "
@@ -88,9 +90,11 @@ def enough_data(m: Measurement) -> str:
     rung = max(usable, key=lambda r: r.worth.low)
     cosine, scale = rung.cosine_true, rung.noise_scale
     text = f"With {m.batch} trajectories the cosine of {rung.name}'s gradient to the true one"
-    if cosine.low <= 0:
+    if not cosine.told_from_zero:
         return f"{text} cannot be told from zero{would_tell(m, rung.name, 'cosine_true')}."
-    text = f"{text} is {cosine.value:.2f} ({cosine.low:.2f} to {cosine.high:.2f})"
+    text = f"{text} is {min(cosine.value, 1):.2f} ({cosine.low:.2f} to {cosine.high:.2f})"
+    if cosine.high < 0:
+        return f"{text}: it points away from it."
     goal = next((goal for goal in (GOAL, 0.9) if goal > cosine.value), None)
     if goal is None:
         return text + (": more data would turn it little." if cosine.low > GOAL else ".")
@@ -103,13 +107,13 @@ def enough_data(m: Measurement) -> str:
 def biased(m: Measurement, others: list[RungReport]) -> str:
     """What bias costs, where it costs most of a good rung's error."""
     known = [r for r in others if not r.unbiased and (m.exact or r.bias.told_from_zero) and r.bias.value > 0]
-    if not known or m.true_norm.value <= 0:
+    if not known or not (m.true_norm.value > 0 and m.true_norm.told_from_zero):
         return ""
     least = min(known, key=lambda r: r.mse.value)
     share = least.bias.value / max(least.mse.value, 1e-300)
     relative = least.bias.value / m.true_norm.value
     amount = f"{percent(relative)} of" if relative < 10 else f"{relative:.2g} ×"
-    size = f"{least.name} is biased: bias² is {amount} ‖g‖²"
+    size = f"{least.name} is biased: bias² is {'' if m.exact else 'about '}{amount} ‖g‖²"
     if share > 0.5:
         return f"{size} and {percent(min(share, 1))} of its error at this batch, so more data help it little."
     return f"{size}, {percent(share)} of its error at this batch{bias_pays(least, m)}."
@@ -214,9 +218,13 @@ def would_tell(m: Measurement, name: str, what: str) -> str:
     count = m.undecided().get(name, {}).get(what)
     if count is None:
         return ""
+    known = m.reference_trajectories if name == "g" else m.trajectories
     if math.isinf(count):
-        return f" (more than {m.reference_trajectories if name == 'g' else m.trajectories:,} would)"
-    return f" (≈ {float(f'{count:.2g}'):,.0f} would)"
+        return f" (more than {known:,} would)"
+    if count < 1.1 * known:
+        return " (a few more would)"
+    sign = "≤" if what in ("norm", "bias") else "≈"
+    return f" ({sign} {float(f'{count:.2g}'):,.0f} would{', and as many for g' * (what == 'cosine_true')})"
 
 
 def figure(estimate: Estimate, digits: int = 3) -> str:

@@ -75,12 +75,11 @@ def credit(
             trajectory, no end of an episode in sight. One sentence each.
     """
     enable_compilation_cache()
-    require_whole([("trajectories", trajectories, 4), ("fresh", fresh, 0), ("seed", seed, 0)])
-    if fresh == 1:
-        raise RecipeError("one fresh episode has no spread: give at least 2, or 0 for none")
     began = time.perf_counter()
-    who = subject_of(env, policy, critic, gamma, trajectories, max_episode_steps)
-    chosen = rungs_of(rungs, who, objective)
+    who, chosen = plan(
+        env, policy, critic=critic, rungs=rungs, objective=objective, gamma=gamma, trajectories=trajectories,
+        fresh=fresh, max_episode_steps=max_episode_steps, seed=seed,
+    )  # fmt: skip
     with Stage(who.env, [who.policy], who.recipe, trajectories, who.limit) as stage:
         batch = jax.tree.map(np.asarray, stage.collector(who.policy)(jax.random.key(seed)))
         found = credit_of(
@@ -103,6 +102,27 @@ def credit(
         seed=seed,
         seconds=time.perf_counter() - began,
     )
+
+
+def plan(
+    env: Any,
+    policy: Any = None,
+    *,
+    rungs: Any,
+    objective: str,
+    gamma: float | None,
+    trajectories: int,
+    fresh: int,
+    max_episode_steps: int | None,
+    seed: int,
+    critic: Any = None,
+) -> tuple[Subject, dict[str, Rung]]:
+    """What :func:`credit` is about to do, looked at before anything is played: whose gradient, and the rungs."""
+    require_whole([("trajectories", trajectories, 4), ("fresh", fresh, 0), ("seed", seed, 0)])
+    if fresh == 1:
+        raise RecipeError("one fresh episode has no spread: give at least 2, or 0 for none")
+    who = subject_of(env, policy, critic, gamma, trajectories, max_episode_steps)
+    return who, rungs_of(rungs, who, objective)
 
 
 def rungs_of(names: Sequence[str] | Mapping[str, Psi] | None, who: Subject, objective: str) -> dict[str, Rung]:
@@ -222,7 +242,7 @@ class CreditReport:
         plain = self.credit.correlation(LIKELIHOOD)
         beside = f"; maximum likelihood {plain:+.2f}" if math.isfinite(plain) else ""
         n = len(self.credit.ret)
-        apart = 2 * math.sqrt(2 / (n - 3))  # of two by Fisher's z, if they were independent
+        apart = 2 * math.tanh(math.sqrt(2 / (n - 3)))  # ± half of it by Fisher's z, if the two were independent
         words = f"Correlation of R with the change of log p(τ): {told}{beside}."
         return f"{words} Between two of them less than {apart:.2g} may be chance."
 

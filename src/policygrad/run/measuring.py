@@ -19,6 +19,7 @@ from policygrad.envs.tabular import TabularMDP
 from policygrad.ladder.psi import Psi
 from policygrad.measure.decomposition import FEWEST_STATES, Decomposition, decompose, decompose_host
 from policygrad.measure.exactly import measure_exactly
+from policygrad.measure.gather import require_batches
 from policygrad.measure.microscope import measure_gradients
 from policygrad.measure.rungs import Rung, is_unbiased, make_rungs
 from policygrad.models.actor_critic import ActorCritic, FrameWindow
@@ -80,24 +81,12 @@ def measure(
             trajectories, no end of an episode in sight, nothing but zeros. One sentence each.
     """
     enable_compilation_cache()
-    counts: tuple = (("trajectories", trajectories, 4), ("batch", batch, 1), ("seed", seed, 0), ("parts", parts, 0))
-    counts += tuple(
-        (name, number, least)
-        for name, number, least in (("reference", reference, 4 * batch), ("max_episode_steps", max_episode_steps, 1))
-        if number is not None
-    )
-    require_whole(counts)
-    who = subject_of(env, policy, critic, gamma, batch, max_episode_steps)
-    recipe, critic, has_critic, gamma = who.recipe, who.critic, who.has_critic, who.gamma
-    policies = [who.policy] if behaviour is None else [who.policy, as_policy(behaviour, recipe)]
-    model = who.policy.model
-    chosen = make_rungs(rungs, gamma=gamma, objective=objective, critic=has_critic, off_policy=behaviour is not None)
-    chosen |= as_trained(recipe, has_critic, behaviour, gamma, objective)
-    if 0 < parts < FEWEST_STATES:
-        raise RecipeError(f"parts must be 0 or at least {FEWEST_STATES} states, not {parts}")
-    coupling = [name for name, rung in chosen.items() if rung.couples]
-    if batch == 1 and coupling:
-        raise RecipeError(f"the rung {coupling[0]!r} couples the trajectories of a batch: give a batch of at least 2")
+    who, policies, chosen = plan(
+        env, policy, critic=critic, behaviour=behaviour, rungs=rungs, objective=objective, gamma=gamma,
+        trajectories=trajectories, reference=reference, batch=batch, exact=exact, parts=parts,
+        max_episode_steps=max_episode_steps, seed=seed,
+    )  # fmt: skip
+    recipe, critic, has_critic, gamma, model = who.recipe, who.critic, who.has_critic, who.gamma, who.policy.model
     began = time.perf_counter()
     with Stage(who.env, policies, recipe, batch, who.limit) as stage:
         where = stage.decompose(policies[0], gamma, objective, parts, critic, seed) if parts else None
@@ -115,6 +104,46 @@ def measure(
             )  # fmt: skip
     seconds = time.perf_counter() - began
     return Report(found, who.name, recipe.to_dict() if recipe else None, seed=seed, seconds=seconds, parts=where)
+
+
+def plan(
+    env: Any,
+    policy: Any = None,
+    *,
+    rungs: Any,
+    objective: str,
+    gamma: float | None,
+    trajectories: int,
+    reference: int | None,
+    batch: int,
+    exact: bool,
+    parts: int,
+    max_episode_steps: int | None,
+    seed: int,
+    critic: Any = None,
+    behaviour: Any = None,
+) -> tuple["Subject", list[Policy], dict[str, Rung]]:
+    """What :func:`measure` is about to do, looked at before anything is played: whose gradient; who plays; the
+    rungs."""
+    counts: tuple = (("trajectories", trajectories, 4), ("batch", batch, 1), ("seed", seed, 0), ("parts", parts, 0))
+    least = (("reference", reference, 4 * batch), ("max_episode_steps", max_episode_steps, 1))
+    require_whole((*counts, *(one for one in least if one[1] is not None)))
+    if 0 < parts < FEWEST_STATES:
+        raise RecipeError(f"parts must be 0 or at least {FEWEST_STATES} states, not {parts}")
+    if not exact:
+        require_batches(trajectories, batch)
+    who = subject_of(env, policy, critic, gamma, batch, max_episode_steps)
+    policies = [who.policy] if behaviour is None else [who.policy, as_policy(behaviour, who.recipe)]
+    off_policy = behaviour is not None
+    chosen = make_rungs(rungs, gamma=who.gamma, objective=objective, critic=who.has_critic, off_policy=off_policy)
+    chosen |= as_trained(who.recipe, who.has_critic, behaviour, who.gamma, objective)
+    coupling = [name for name, rung in chosen.items() if rung.couples]
+    if batch == 1 and coupling:
+        raise RecipeError(f"the rung {coupling[0]!r} couples the trajectories of a batch: give a batch of at least 2")
+    if exact:
+        with Stage(who.env, policies, who.recipe, batch, who.limit) as stage:
+            stage.tabular()
+    return who, policies, chosen
 
 
 def require_whole(counts: Iterable[tuple[str, Any, int]]) -> None:

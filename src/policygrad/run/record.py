@@ -94,7 +94,7 @@ class RunDirectory:
         if not run.path.is_dir():
             raise RunError(f"{path} is a file; name the run's folder, the one that holds recipe.json")
         if not run.recipe.is_file():
-            inside = [*run.path.glob("*/recipe.json"), *run.path.glob("*/*/recipe.json")]
+            inside = [recipe for depth in (1, 2, 3) for recipe in run.path.glob("*/" * depth + "recipe.json")]
             newest = max(inside, default=None, key=lambda recipe: recipe.stat().st_mtime)
             example = "runs/CartPole-v1/a2c-1" if newest is None else f"{newest.parent}, the newest in it"
             raise RunError(f"{path} is no run: it holds no recipe.json; name a folder such as {example}")

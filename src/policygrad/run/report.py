@@ -144,7 +144,7 @@ def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
 
 def at_most(share: Estimate) -> str:
     """``37 % (≤ 41 %)``, for what has no lower end."""
-    return f"{100 * share.value:.2g} % (≤ {100 * share.high:.2g} %)"
+    return f"{100 * share.value:.3g} % (≤ {100 * share.high:.3g} %)"
 
 
 def versions() -> dict[str, str]:
