@@ -73,5 +73,5 @@ def test_intervals_hold_the_exact_values(signal, sets, monkeypatch):
     shares = {key: count / sets for key, count in hits.items() if key not in CERTAIN}
     print(signal, shares)
     for (name, figure), share in shares.items():
-        most = 1.0 if figure in ("noise_scale", "snr") else 0.98
+        most = {"noise_scale": 1.0, "snr": 1.0, "bias": 0.99}.get(figure, 0.98)  # near 0 only a low end can miss
         assert 0.92 <= share <= most, (name, figure, share)
