@@ -81,6 +81,10 @@ def test_sampling_reproduces_the_exact_values(world, objective):
     assert found.rungs["reinforce"].unbiased == (objective != "approximation")
     assert found.rungs["reinforce"].worth[:2] == pytest.approx((1, 1)) and truth.rungs["reinforce"].worth.value == 1
     assert truth.rungs["reinforce-togo"].bias.value == 0 < truth.rungs["gae:0.7"].bias.value
+    for name in ("reinforce-value", "actor-critic", "n-step:2", "gae:0.7"):
+        mine, exact = found.rungs[name].baseline, truth.rungs[name].baseline
+        assert mine.variance == pytest.approx(exact.variance, rel=0.15)
+        assert abs(mine.covariance - exact.covariance) < 5 * mine.gain.error + 0.15 * exact.variance
 
 
 def test_rungs_that_couple_a_batch_agree_with_tuples(world):
@@ -243,6 +247,10 @@ def test_a_two_armed_bandit_has_a_baseline_without_any_variance():
     assert rungs["b*"].variance.value < 1e-15 < rungs["reinforce"].variance.value
     assert rungs["mean"].baseline.verdict == "hurts" and rungs["b*"].baseline.verdict == "helps"
     assert rungs["mean"].worth.value < 1
+    for name, b in (("b*", 1 - p), ("mean", p)):  # x = R·∇log π, y = b·∇log π; ∇log π = ±(1 − p) with p, ±p otherwise
+        test, fisher = rungs[name].baseline, 2 * p * (1 - p)
+        assert test.variance == pytest.approx(b**2 * fisher / 64), "E[y] = 0"
+        assert test.covariance == pytest.approx(2 * b * 2 * p * (1 - p) ** 2 / 64)
     assert any("hurts" in text for text in report.sentences())
 
 

@@ -5,6 +5,7 @@ trajectories where it has none and they are few. For whatever is left the report
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from policygrad.envs.tabular import TabularMDP
+from policygrad.ladder.psi import Psi
 from policygrad.measure.exact import Moments, as_vector, gradient, ladder_moments, objective
 from policygrad.measure.gather import actor_alone
 from policygrad.measure.microscope import UNKNOWN, BaselineTest, Dropped, Measurement, RungReport, in_words
@@ -54,9 +56,12 @@ def measure_exactly(
             if moments is None:
                 refused[name] = reason
                 continue
-            bare = without_baseline(rung)
-            without = moments_of(mdp, model, bare, batch, truth, options)[0] if rung.psi.baseline != "none" else None
-            found[name] = rung, moments, without
+            test = None
+            if rung.psi.baseline != "none":
+                without = moments_of(mdp, model, without_baseline(rung), batch, truth, options)[0]
+                taken = baseline_alone(mdp, model, rung, batch, truth, options)
+                test = None if without is None else baseline_test(moments, without, taken)
+            found[name] = rung, moments, test
         if not found:
             raise ValueError(f"no rung has an exact method here. {next(iter(refused.values()))}")
         plain = next(iter(found.values()))[1]
@@ -75,10 +80,7 @@ def measure_exactly(
             truncated=float("nan"),
             explained=None,
             dropped=dropped(mdp, model, gamma, truth) if declared == "discounted" and gamma < 1 else None,
-            rungs={
-                name: report_of(rung, moments, without, plain, batch)
-                for name, (rung, moments, without) in found.items()
-            },
+            rungs={name: report_of(rung, moments, test, plain, batch) for name, (rung, moments, test) in found.items()},
             refused=refused,
         )
 
@@ -117,7 +119,7 @@ def moments_of(
         return None, f"{reason}; nor are there few enough trajectories to enumerate batches of {batch}"
 
 
-def report_of(rung: Rung, moments: Moments, without: Moments | None, plain: Moments, batch: int) -> RungReport:
+def report_of(rung: Rung, moments: Moments, test: BaselineTest | None, plain: Moments, batch: int) -> RungReport:
     """Figures of one rung from its moments at N."""
     variance, bias, norm = float(moments.variance), squared(moments.bias), squared(moments.mean)
     bias = 0.0 if rung.unbiased or bias < ROUNDING * norm else bias
@@ -136,14 +138,29 @@ def report_of(rung: Rung, moments: Moments, without: Moments | None, plain: Mome
         cosine_true=UNKNOWN,
         worth=ratio(plain_mse, mse),
         effective=None,
-        baseline=None if without is None else baseline_test(moments, without),
+        baseline=test,
     )
 
 
-def baseline_test(after: Moments, before: Moments) -> BaselineTest:
-    """What a baseline takes off the variance; the parts of it are not moments of either."""
+def baseline_alone(
+    mdp: TabularMDP, model: Any, rung: Rung, batch: int, truth: PyTree, options: dict[str, Any]
+) -> Moments | None:
+    """Of y, what a baseline takes away: where nothing is ever paid, a Monte-Carlo rung is −y. None where the baseline
+    comes from the returns of a batch, or is weighted."""
+    psi = rung.psi
+    if psi.baseline not in ("constant", "value") or psi.correction != "none" or psi.standardize:
+        return None
+    unpaid = replace(mdp, reward_value=np.zeros_like(mdp.reward_value))
+    target = psi.target if psi.target == "total_return" else "reward_to_go"
+    alone = Psi(target, psi.baseline, discounted=psi.discounted, gamma=psi.gamma, b=psi.b)
+    return moments_of(unpaid, model, rung._replace(psi=alone), batch, truth, options)[0]
+
+
+def baseline_test(after: Moments, before: Moments, taken: Moments | None) -> BaselineTest:
+    """Both sides of 2·Cov[x, y] > Var[y], where y is known alone."""
     gain = float(before.variance - after.variance)
-    return BaselineTest(covariance=float("nan"), variance=float("nan"), gain=exactly(gain))
+    variance = float("nan") if taken is None else float(taken.variance)
+    return BaselineTest(covariance=gain + variance, variance=variance, gain=exactly(gain))
 
 
 def dropped(mdp: TabularMDP, model: Any, gamma: float, truth: PyTree) -> Dropped | None:
