@@ -14,6 +14,7 @@ import policygrad as pg
 from policygrad.parallel.board import GOAL, STOP, Board
 from policygrad.parallel.hogwild import Rules, WorkerError, entropy_coefficient, work, worker_keys
 from policygrad.parallel.player import make_player
+from policygrad.run import api
 from policygrad.run.api import program_of
 from policygrad.run.program import RunState
 from policygrad.run.recipes import make_recipe
@@ -238,6 +239,28 @@ def test_a_run_leaves_a_report_of_its_workers(tmp_path):
     first, second = json.loads((tmp_path / "run" / "workers.json").read_text())
     assert first == report and first["steps_before"] == 0, "every start is kept"
     assert second["steps_before"] == run.env_steps[0] and sum(second["steps"]) == more.env_steps[0] - run.env_steps[0]
+
+
+def test_a_window_that_comes_in_last_is_counted(monkeypatch):
+    """The budget is spent between two looks, and one more window is added while the copy of everything is made."""
+    options = {**TINY, "total_timesteps": 400, "engine": "threads"}
+    run = api.begin("CartPole-v1", make_recipe("a3c", "CartPole-v1", **options), out=None)
+    program, board = run.program, run.program.board
+    state, _ = program.advance(run.state, 200)
+    while board.total_steps() < 400:
+        program.crew.check()
+    original, late = type(board).consistent, [8]
+
+    def consistent(self, names, timeout=5.0):
+        now = original(self, names, timeout)
+        board.steps[1] += late.pop() if late else 0
+        return now
+
+    monkeypatch.setattr(type(board), "consistent", consistent)
+    running = bool(program.crew.hands)
+    state, _ = program.look(state)
+    assert running and not program.crew.hands and int(state.env_steps) == board.total_steps()
+    program.close()
 
 
 def test_a_recipe_says_how_often_a_worker_is_replaced():

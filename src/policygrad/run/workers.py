@@ -116,8 +116,11 @@ class AsyncProgram:
 
     def look(self, state: RunState) -> tuple[RunState, Stats]:
         """A consistent copy of everything, and what happened since the last one."""
-        board = self.board
-        now = board.consistent(("theta", "target", "opt", *COUNTED))
+        board, names = self.board, ("theta", "target", "opt", *COUNTED)
+        now = board.consistent(names)
+        if self.crew.hands and now["steps"].sum() + board.control[STEPS_BEFORE] >= self.recipe.total_timesteps:
+            self.crew.stop()  # the budget was spent meanwhile, and whoever was at it still adds the window at hand
+            now = board.consistent(names)
         if board.layout.normal:
             now["theta"] = np.asarray(self.player.merge(now["theta"], board.read_normal()))
         now["opt"] = now["opt"].mean(axis=0)
