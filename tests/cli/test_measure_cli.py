@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from policygrad.cli.main import main
+from policygrad.cli.measure import is_run
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,9 @@ def test_no_run_and_no_environment(run, capsys, monkeypatch):
     monkeypatch.chdir(Path(run).parents[1])
     assert main(["measure", Path(run).parent.name]) == 2, "a folder of one part"
     assert "the newest in it" in capsys.readouterr().err
+    for name in ("CartPole-v1", "Blackjack-v1"):
+        Path(name).mkdir()
+        assert not is_run(name), "an environment, whatever lies here"
 
 
 @pytest.mark.parametrize("verb", ["measure", "credit"])

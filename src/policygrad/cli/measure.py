@@ -63,12 +63,13 @@ def subject(args: argparse.Namespace, check: Callable[[Any, Any], Any]) -> tuple
 
 
 def is_run(subject: str) -> bool:
-    """Whether a folder is meant: there is a run, or any folder at a path of several parts."""
+    """Whether a folder is meant: there is a run, or a folder whose name is no environment's."""
     from policygrad.envs import registry
 
     path = Path(subject)
-    is_folder = path.is_dir() and subject not in registry.names()
-    return (path / "recipe.json").exists() or subject.startswith("runs/") or is_folder
+    if (path / "recipe.json").exists() or subject.startswith("runs/"):
+        return True
+    return path.is_dir() and not (subject in registry.names() or registry.gymnasium_has(subject))
 
 
 def load(path: str, checkpoint: str = "last") -> Any:

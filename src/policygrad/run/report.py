@@ -10,7 +10,7 @@ from typing import Any
 
 from policygrad.measure.microscope import Measurement, RungReport
 from policygrad.measure.statistics import Estimate
-from policygrad.measure.words import figure, sentences, would_tell
+from policygrad.measure.words import figure, percent, sentences, would_tell
 from policygrad.run.columns import aligned
 from policygrad.run.record import json_ready
 from policygrad.storage.checkpoint import write_atomically
@@ -144,7 +144,7 @@ def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
 
 def at_most(share: Estimate) -> str:
     """``37 % (≤ 41 %)``, for what has no lower end."""
-    return f"{100 * share.value:.3g} % (≤ {100 * share.high:.3g} %)"
+    return f"{percent(share.value)} (≤ {percent(share.high)})"
 
 
 def versions() -> dict[str, str]:
