@@ -6,8 +6,9 @@
 Two rows. "report": a policy is trained first (not counted), then ``policygrad measure`` runs in a fresh process with an
 empty compilation cache and again with the one that left: 4,096 episodes, 8 rungs and the run's own, 4,096 more for the
 true gradient, statistics and page included. "gradients": batches of 64 episodes of 500 steps, 8 rungs, 8 groups, as
-many batches at once as there are cores, in our compiled function and in ``torch.func``, in the best of four ways; one
-after the other in the same run; median seconds of a batch. Rows are appended to results/microscope.json.
+many batches at once as there are cores, in our compiled function and in ``torch.func``, one after the other in the same
+run; median seconds of a batch. The bar is against ``vmap(grad)``, which torch.func teaches; the best of four more ways,
+which are told that the gradient is linear in Ψ, is in the row too. Rows are appended to results/microscope.json.
 """
 
 import argparse
@@ -78,9 +79,10 @@ def gradients(args: argparse.Namespace) -> Row:
     sizes = [part for name, value in SIZES.items() for part in (f"--{name}", value)]
     peer = run_json([python, HERE / "peers" / "torch_gradients.py", *sizes]) if python else None
     ours = median([ours, our_gradients()])
-    ratio = peer["seconds"] / ours if peer else None
-    progress(f"gradients: {1e3 * ours:.0f} ms; torch.func {ratio or float('nan'):.2f} x that")
-    return {"name": "gradients", **SIZES, "seconds": ours, "peer": peer, "ratio": ratio, "bar": RATIO, **marks}
+    ratio, best = (peer["ways"]["grad"] / ours, peer["seconds"] / ours) if peer else (None, None)
+    progress(f"gradients: {1e3 * ours:.0f} ms; torch.func {ratio or 0:.2f} x that, at best {best or 0:.2f} x")
+    row = {"name": "gradients", **SIZES, "seconds": ours, "peer": peer, "ratio": ratio, "best_ratio": best}
+    return row | {"bar": RATIO, **marks}
 
 
 def our_gradients(batches: int = 8) -> float:
@@ -124,7 +126,8 @@ def table() -> str:
             said, passed = f"{cold:.1f} s cold, {warm:.1f} s warm", cold <= row["bar"]
             bar = f"≤ {row['bar']:g} s"
         else:
-            said = f"{1e3 * row['seconds']:.0f} ms" + (f", torch.func {row['ratio']:.2f} ×" if row["ratio"] else "")
+            peer = f", torch.func {row['ratio']:.2f} × (at best {row['best_ratio']:.2f} ×)" if row["ratio"] else ""
+            said = f"{1e3 * row['seconds']:.0f} ms{peer}"
             passed, bar = (row["ratio"] or 0) >= row["bar"], f"≥ {row['bar']:g} ×"
         lines.append([name, said, bar, verdict(1.0, passed), f"{row['machine']['load']}", row["date"]])
     return markdown(("what", "measured", "bar", "", "load", "date"), lines)

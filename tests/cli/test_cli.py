@@ -231,6 +231,8 @@ def test_lists_of_numbers_are_typed_as_the_help_says():
     given = vars(parser(PRESETS["a2c"]).parse(["--mixture", "-0.5,1.5e0", "--net", "8-16"]))
     assert given == {"mixture": (-0.5, 1.5), "net": (8, 16)}
     assert vars(parser(PRESETS["a2c"]).parse(["--log-std-init", "-1e-3"])) == {"log_std_init": -0.001}
+    assert vars(parser(PRESETS["a2c"]).parse(["--measure-every", "--net", "8"]))["measure_every"] == 16
+    assert vars(parser(PRESETS["a2c"]).parse(["--measure-every", "4"]))["measure_every"] == 4
     assert [shown(value) for value in ((8, 16), (-0.5, 1.5), ())] == ["8-16", "-0.5,1.5", "none"]
 
 

@@ -4,6 +4,7 @@ Exit codes: 0; 1 for a failed run; 2 for bad input; 128 + n after signal n (130 
 Nothing heavy is imported here: each verb imports what it needs, once it knows that it needs it.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -37,8 +38,15 @@ VERBS = {
 """Every verb with its module and its one line of help."""
 
 
+RARELY = (50_000, 20, 20)
+"""When Python looks for garbage: imports and tracing make millions of objects that stay, and looking costs a start
+half a second."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name), and return the exit code."""
+    if argv is None:  # the process is ours
+        gc.set_threshold(*RARELY)
     try:
         with stoppable(last=argv is None):
             code = dispatch(list(sys.argv[1:] if argv is None else argv))

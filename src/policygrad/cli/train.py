@@ -235,7 +235,8 @@ def add_option(group: Any, item: dataclasses.Field, default: Any) -> None:
         group.add_argument(option_name(item.name), action=argparse.BooleanOptionalAction, help=words)
         return
     metavar = {int: "A-B", float: "X,Y"}[hint.element] if hint.element else METAVARS[hint.kind]
-    group.add_argument(option_name(item.name), type=reader(hint), metavar=metavar, help=words)
+    bare = {"nargs": "?", "const": item.metadata["bare"]} if "bare" in item.metadata else {}
+    group.add_argument(option_name(item.name), type=reader(hint), metavar=metavar, help=words, **bare)
 
 
 def option_name(field: str) -> str:

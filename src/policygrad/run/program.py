@@ -318,6 +318,8 @@ def advancer(
     """Update until every seed has reached ``steps``. ``freeze``: seeds need unequal numbers of updates, and those that
     are there wait."""
 
+    update = jax.jit(update, inline=True)  # traced once, for its names and for the loop
+
     def advance(state: RunState, steps: Array) -> tuple[RunState, Stats]:
         names = sorted(jax.eval_shape(update, state)[1])
 

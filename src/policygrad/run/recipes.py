@@ -245,7 +245,11 @@ class Recipe:
         0, "environment steps between films of an episode, in the run's folder; 0: none", "watching", low=0
     )
     measure_every: int = option(
-        0, "updates between two looks at the gradient's noise (measure/snr, ...); 0: none", "watching", low=0
+        0,
+        "updates between two looks at the gradient's noise (measure/snr, ...); 0: none; 16 where no number is given",
+        "watching",
+        low=0,
+        bare=16,
     )
     log_every: int | None = option(
         None,
