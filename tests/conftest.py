@@ -1,5 +1,6 @@
 """Shared by all tests: programs are compiled quickly, and kept between sessions and between processes."""
 
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+gc.set_threshold(50_000, 20, 20)  # tracing makes millions of objects that stay: the command line does the same
 
 LADDER = [f"policygrad.ladder.{name}" for name in ("recursion", "targets", "baselines", "corrections")]
 install_import_hook([*LADDER, "policygrad.learn.gradient"], "beartype.beartype")  # shapes are checked in tests alone

@@ -143,7 +143,7 @@ class HostCollector:
 
     def _window(self, leaves: list, state: HostState, key: Array) -> tuple[HostState, Trajectory, Finished]:
         assert self.n_steps is not None
-        first, noise = state, self._draw(leaves, key, self.n_steps, state)
+        first, noise = state, self._draw(leaves, key, self.n_steps, *self._now(state))
         rows: list[Played] = []
         shown: list[HostStep] = []
         for t in range(self.n_steps):
@@ -167,7 +167,7 @@ class HostCollector:
             t = len(rows) % block
             if t == 0:
                 key, noise_key = jax.random.split(key)
-                noise = self._draw(leaves, noise_key, block, state)
+                noise = self._draw(leaves, noise_key, block, *self._now(state))
             state, row, step = self._step(leaves, noise, t, state)
             rows.append(row)
             shown.append(step)
@@ -197,8 +197,8 @@ class HostCollector:
     def _step(self, leaves: list, noise: Any, t: int, state: HostState) -> tuple[HostState, Played, HostStep]:
         """One step of every stream: a call to the device, a call to the environment, and hardly anything besides."""
         now = time.perf_counter()
-        action, log_mu, carry, remembered = self._act(leaves, noise, np.int32(t), state)
-        action, log_mu, remembered = jax.tree.map(np.asarray, (action, log_mu, remembered))
+        action, log_mu, carry, remembered = self._act(leaves, noise, np.int32(t), *self._now(state))
+        action, remembered = fetched(action), fetched(remembered)
         now = self.clock.add("policy", now)
         step = self.env.step(action)
         ended = step.terminated | step.truncated | ~step.valid
@@ -210,6 +210,10 @@ class HostCollector:
         self.clock.add("env", now)
         return after, Played(seen, action, log_mu, state.time), step
 
+    def _now(self, state: HostState) -> tuple:
+        """What the policy's step is given of a state, and no more: every array costs time on its way to the device."""
+        return state.obs, state.time, () if self.show is plain else (state.action, state.reward), state.carry
+
     def _compile(self, model: Any) -> None:
         """The policy's jitted step, and the noise of a whole window in one call."""
         arrays, static = eqx.partition(model, eqx.is_array)
@@ -217,26 +221,26 @@ class HostCollector:
         action_space, show = self.env.action_space, self.show
         self._carry = initial_carry(model, (self.env.num_envs,))
 
-        def outputs(leaves: list, s: HostState) -> tuple:
+        def outputs(leaves: list, obs: Any, time: Any, last: tuple, carry: Any) -> tuple:
             model = eqx.combine(jax.tree.unflatten(structure, leaves), static)
-            seen = show(s.obs, s.action, s.reward, s.time == 0)
+            seen = show(obs, *last, time == 0) if last else obs
             output, carry = jax.vmap(lambda obs, time, carry: model(Input(obs, time, time == 0), carry))(
-                seen, s.time, s.carry
+                seen, time, carry
             )
             return seen, output.distribution, carry
 
-        def act(leaves, noise, t, state):  # type: ignore[no-untyped-def]
-            seen, distribution, carry = outputs(leaves, state)
-            now = jax.tree.map(lambda x: x[t], noise)
-            action = jax.vmap(lambda d, noise: d.sample(noise))(distribution, now)
+        def act(leaves, noise, t, *now):  # type: ignore[no-untyped-def]
+            seen, distribution, carry = outputs(leaves, *now)
+            drawn = jax.tree.map(lambda x: x[t], noise)
+            action = jax.vmap(lambda d, noise: d.sample(noise))(distribution, drawn)
             log_mu = jax.vmap(lambda d, action: d.log_prob(action))(distribution, action)
             if show is plain:
                 return action, log_mu, carry, ()
             return action, log_mu, carry, (seen, jax.vmap(lambda action: to_bounds(action_space, action))(action))
 
-        def draw(leaves, key, n_steps, state):  # type: ignore[no-untyped-def]
-            one = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], outputs(leaves, state)[1]))
-            return one.draw(key, (n_steps, len(state.time)))
+        def draw(leaves, key, n_steps, *now):  # type: ignore[no-untyped-def]
+            one = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], outputs(leaves, *now)[1]))
+            return one.draw(key, (n_steps, self.env.num_envs))
 
         self._act, self._draw = jax.jit(act), jax.jit(draw, static_argnums=2)
 
@@ -288,6 +292,11 @@ class HostCollector:
             for target, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(seen(t))):
                 target[slot[t, where], where] = leaf[where]
         return kept
+
+
+def fetched(tree: Any) -> Any:
+    """NumPy's arrays of JAX's."""
+    return np.asarray(tree) if isinstance(tree, jax.Array) else jax.tree.map(np.asarray, tree)
 
 
 def leaves_of(model: Any) -> list[Array]:
