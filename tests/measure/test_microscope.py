@@ -515,6 +515,11 @@ def test_a_gradient_that_points_away_is_said_to(world):
     rungs = {name: dataclasses.replace(rung, cosine_true=away) for name, rung in report.measurement.rungs.items()}
     told = sentences(dataclasses.replace(report.measurement, rungs=rungs))
     assert any("-0.49 (-0.63 to -0.32): it points away from it." in text for text in told)
+    unclear = {
+        name: dataclasses.replace(rung, cosine_true=st.Estimate(0.05, 0.1, -0.15, 0.25)) for name, rung in rungs.items()
+    }
+    table = dataclasses.replace(report, measurement=dataclasses.replace(report.measurement, rungs=unclear)).table()
+    assert "0.05 (-0.15 to 0.25) (≈ 4,100 would, and as many for g)" in table
 
 
 def test_relative_biases_need_a_gradient_that_is_known(world):

@@ -136,8 +136,9 @@ def cells(r: RungReport, m: Measurement, weighted: bool) -> list[str]:
     if not r.unbiased and not m.exact and not r.bias.told_from_zero:
         bias = f"≤ {r.bias.high:.3g}, not told from 0{would_tell(m, r.name, 'bias')}"
     show = (lambda ratio: f"{ratio.value:.3g}") if m.exact else str
+    cosine = figure(r.cosine_true, 2) + would_tell(m, r.name, "cosine_true")
     scale = show(r.noise_scale) + would_tell(m, r.name, "norm")
-    row = [r.name, show(r.worth), figure(r.variance), bias, show(r.snr), figure(r.cosine_true, 2), scale]
+    row = [r.name, show(r.worth), figure(r.variance), bias, show(r.snr), cosine, scale]
     row.append("" if r.baseline is None else r.baseline.verdict + would_tell(m, r.name, "baseline"))
     return [*row, "" if r.effective is None else at_most(r.effective)] if weighted else row
 
