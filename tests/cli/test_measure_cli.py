@@ -32,11 +32,16 @@ def test_a_run_is_measured(run, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["measurement"]["trajectories"] == 64
 
 
-def test_exactly_and_without_training(capsys):
-    arguments = ["measure", "corridor", "--exact", "--after", "0", "--algo", "reinforce-togo", "--json"]
-    assert main(arguments) == 0
+def test_exactly_and_without_training(tmp_path, capsys):
+    """As JSON and as a page, from which an earlier report's pictures are gone."""
+    (tmp_path / "parts.svg").write_text("old")
+    arguments = ["measure", "corridor", "--exact", "--after", "0", "--algo", "reinforce", "--out", str(tmp_path)]
+    assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["measurement"]["exact"] and "reinforce-mean" in found["measurement"]["refused"]
+    assert not (tmp_path / "parts.svg").exists() and (tmp_path / "worth.svg").exists()
+    assert main(["measure", "corridor", "--env", "chain"]) == 2
+    assert "--env is for a run's policy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -56,14 +61,6 @@ def test_bad_input_is_one_sentence(run, arguments, words, capsys):
     assert main(["measure", run, *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
-
-
-def test_an_earlier_report_leaves_nothing_behind(tmp_path, capsys):
-    (tmp_path / "parts.svg").write_text("old")
-    assert main(["measure", "corridor", "--exact", "--after", "0", "--algo", "reinforce", "--out", str(tmp_path)]) == 0
-    assert not (tmp_path / "parts.svg").exists() and (tmp_path / "worth.svg").exists()
-    assert main(["measure", "corridor", "--env", "chain"]) == 2
-    assert "--env is for a run's policy" in capsys.readouterr().err
 
 
 def test_no_run_and_no_environment(run, capsys, monkeypatch):
