@@ -22,7 +22,9 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-gc.set_threshold(50_000, 20, 20)  # tracing makes millions of objects that stay: the command line does the same
+from policygrad.cli.main import RARELY
+
+gc.set_threshold(*RARELY)
 
 LADDER = [f"policygrad.ladder.{name}" for name in ("recursion", "targets", "baselines", "corrections")]
 install_import_hook([*LADDER, "policygrad.learn.gradient"], "beartype.beartype")  # shapes are checked in tests alone
