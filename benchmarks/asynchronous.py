@@ -70,8 +70,9 @@ class Task(NamedTuple):
 
 
 CONSTANT = {"lr_schedule": "constant"}
+PROCESSES = {"engine": "processes"}
 TASKS = (
-    Task("cartpole", "CartPole-v1", CONSTANT, 400_000, 400_000, 475, eval_every=5000),
+    Task("cartpole", "CartPole-v1", PROCESSES | CONSTANT, 400_000, 400_000, 475, eval_every=10_000),
     Task("lunarlander", "LunarLander-v3", LANDER | CONSTANT, 40_000, 150_000, 0, smooth=5),
     Task("breakout", "ALE/Breakout-v5", PICTURES | CONSTANT, 6000),
 )
@@ -120,7 +121,8 @@ def timed_row(command: list[Any], date: str | None) -> Row:
 
 def training(task: Task, workers: int, steps: int, seed: int, *options: Any) -> list[str]:
     what = ["--env", task.env, "--workers", workers, "--timesteps", steps, "--seed", seed]
-    return ours("async_run.py", "train", *what, "--options", json.dumps(task.options), *options)
+    recipe = {name: value for name, value in task.options.items() if workers or name != "engine"}
+    return ours("async_run.py", "train", *what, "--options", json.dumps(recipe), *options)
 
 
 def rates(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
     python benchmarks/cluster.py --peers DIR             # whatever is missing in the ledger; `make peers` first
     python benchmarks/cluster.py --rounds 3 --again
+    python benchmarks/cluster.py --rounds 8 --only "40 steps"   # rounds that the simulation is held against
     python benchmarks/cluster.py --table                 # the last results again, as Markdown
     python benchmarks/cluster.py --page                  # the tables into docs/18 and docs/20
 
@@ -73,12 +74,14 @@ def measure_round(number: int, args: argparse.Namespace) -> None:
     """Everyone once."""
     python = peer_python(args.peers, "rllib")
     for arm, (algo, n_envs) in PEERS.items() if python else ():
+        if args.only not in arm:
+            continue
         seconds = ("--warmup", SECONDS * args.scale, "--seconds", SECONDS * args.scale)
         command = [python, HERE / "peers" / "rllib.py", "--algo", algo, "--n-envs", n_envs, "--runners", RUNNERS]
         measure(arm, RUNNERS, number, [*command, *seconds], args)
     for workers in WORKERS:
         for arm, way in WAYS.items():
-            if workers in way.workers:
+            if workers in way.workers and args.only in arm:
                 steps = int(way.budget * min(workers, 2) * args.scale)
                 what = ("--env", "CartPole-v1", "--algo", way.algo, "--options", json.dumps(way.options))
                 what += ("--workers", workers, "--timesteps", steps, "--seed", number)
@@ -176,6 +179,7 @@ def parse_args() -> argparse.Namespace:
     add_peers(made)
     add = made.add_argument
     add("--rounds", type=int, default=2, metavar="N", help="default: 2; the simulation needs two")
+    add("--only", default="", metavar="TEXT", help="those whose name holds it, such as '40 steps'")
     add("--scale", type=float, default=1.0, metavar="X", help="multiply all budgets, to try it out: no rows of a table")
     add("--again", action="store_true", help="measure anew what is in the ledger")
     add("--page", action="store_true", help="measure nothing; write the tables into the docs")

@@ -72,7 +72,7 @@ def found(env, algo="a2c", **options):
     return diagnose(run.history, recipe, randomness=randomness_of(run.env.action_space, recipe))
 
 
-HASTY = {"learning_rate": 0.5, "total_timesteps": 40_000, "seed": 1}
+HASTY = {"learning_rate": 3.0, "total_timesteps": 40_000}
 BROKEN = {
     "fell-back": ("CartPole-v1", HASTY, "--learning-rate"),
     "entropy-collapsed": ("CartPole-v1", HASTY, "--learning-rate"),

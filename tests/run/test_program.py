@@ -1,6 +1,6 @@
 """The program of a recipe: what the environment is given, and what the time limit means."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from gymnasium import spaces
 import policygrad as pg
 from policygrad.random import standard, unrolled
 from policygrad.run.api import begin
+from policygrad.run.build import synchronous
+from policygrad.run.recipes import make_recipe
 from policygrad.types import Input
 
 SMALL = {"out": None, "net": (4,), "eval_every": 0, "tensorboard": False}
@@ -93,3 +95,43 @@ def test_a_program_is_compiled_once():
     for steps in (100, 200):
         state, _ = run.program.advance(state, jnp.int32(steps))
     assert run.program.advance._cache_size() == 1
+
+
+def count_traces(run):
+    """``(what run gives, how often JAX traced meanwhile)``."""
+    seen, counting = [], [True]
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: seen.append(event) if counting[0] and "trace" in event else None
+    )
+    try:
+        return run(), len(seen)
+    finally:
+        counting[0] = False
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 1, "engine": "threads"}], ids=["fused", "worker"])
+def test_who_trains_again_compiles_nothing_and_gets_the_same_numbers(options):
+    def train(seed, budget=80, env="chain"):
+        return pg.train(env, "a2c", seed=seed, total_timesteps=budget, **SMALL | {"eval_every": 40}, **options)
+
+    first = train(3)
+    other, traced = count_traces(lambda: train(4, budget=160))
+    assert traced == 0
+    again, traced = count_traces(lambda: train(3))
+    assert traced == 0
+    leaves = [jax.tree.leaves(run.models[0]) for run in (first, again, other)]
+    assert all(np.array_equal(a, b) for a, b in zip(*leaves[:2], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(leaves[0], leaves[2], strict=True))
+    assert (other.recipe.seed, int(other.env_steps[0]), other.recipe.total_timesteps) == (4, 160, 160)
+    _, traced = count_traces(lambda: train(3, env="corridor"))
+    assert traced > 0
+
+
+def test_a_program_that_is_kept_belongs_to_its_numbers():
+    recipe = make_recipe("a2c", "chain")
+    program = synchronous(recipe, "chain", None)
+    assert synchronous(replace(recipe, seed=1), "chain", None).advance is program.advance
+    assert synchronous(replace(recipe, learning_rate=1e-3), "chain", None).advance is not program.advance
+    assert synchronous(replace(recipe, lr_schedule="linear"), "chain", None).advance is not program.advance
+    with jax.enable_x64(True):
+        assert synchronous(recipe, "chain", None).advance is not program.advance

@@ -2,21 +2,48 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from policygrad.envs import host, registry
 from policygrad.run.devices import answer_at_once
 from policygrad.run.host import HostProgram, host_collector, make_host_program
 from policygrad.run.policy import check_model, first_obs
 from policygrad.run.program import Program, make_program
-from policygrad.run.recipes import Recipe, RecipeError
+from policygrad.run.recipes import TO_THE_END, Recipe, RecipeError
+
+KEPT = 16
+"""So many programs of built-in worlds stay in memory: who trains again, with another seed, compiles nothing."""
+OF_THE_LOOP: dict[str, Any] = {"seed": 0, "eval_every": 0, "log_every": None, "stop_reward": None, "video_every": 0}
+"""Options that no program depends on."""
 
 
 def synchronous(recipe: Recipe, env: Any, model: Any, groups: int | None = None) -> Program | HostProgram:
     """The program of one process, which a worker is too."""
+    if model is None and isinstance(env, str) and env in registry.ENTRIES:
+        budget: dict[str, Any] = {} if recipe.lr_schedule == "linear" else {"total_timesteps": TO_THE_END}
+        return replace(kept(replace(recipe, **OF_THE_LOOP, **budget), env, groups, *context()), recipe=recipe)
+    return anew(recipe, env, model, groups)
+
+
+@lru_cache(KEPT)
+def kept(recipe: Recipe, env: str, groups: int | None, *context: Any) -> Program | HostProgram:
+    """The program of these options; in the same context always the same one, with everything that it has compiled."""
+    return anew(recipe, env, None, groups)
+
+
+def context() -> tuple[Any, ...]:
+    """What a program depends on besides its recipe: the devices, and the numbers that are JAX's default."""
+    return len(jax.devices()), jnp.zeros(()).dtype
+
+
+def anew(recipe: Recipe, env: Any, model: Any, groups: int | None) -> Program | HostProgram:
+    """:func:`synchronous`, made."""
     made = env if registry.is_host(env) else registry.make(env, **recipe.env_options)
     if registry.is_host(made):  # a user's own id says so only when it is made
         answer_at_once()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from policygrad.collect.dataset import dataset_collector
 from policygrad.collect.xla import Collector, episode_collector, window_collector
@@ -24,6 +24,7 @@ from policygrad.learn.learner import Hyper, Learner, LearnerState, make_learner
 from policygrad.models.actor_critic import make_model
 from policygrad.random import standard, unrolled
 from policygrad.run.devices import is_small, shares
+from policygrad.run.evaluate import episode_returns
 from policygrad.run.recipes import Recipe, RecipeError
 from policygrad.spaces import parts
 from policygrad.types import Finished, Trajectory
@@ -70,6 +71,8 @@ class Program:
     """``key(s) -> state``."""
     advance: Callable[[RunState, Array], tuple[RunState, Stats]]
     """``(state, steps) -> state``: update until every seed has learned from at least ``steps`` environment steps."""
+    judge: Callable[[LearnerState, Array, Array], Array]
+    """``(learner, key(s), steps) -> mean return(s)`` of greedy episodes, on random numbers of their own."""
     starting: float = 0.0
     """Seconds of compiling that are known; here the first update compiles, and nobody can tell."""
 
@@ -136,6 +139,7 @@ def make_program(recipe: Recipe, env: Env, model: Any = None, *, groups: int | N
         collector,
         compiled(init, groups, P("seed"), options=QUICK),
         compiled(advance, groups, P("seed"), P(), options=ONE_THREAD if is_small(recipe) else {}),
+        compiled(evaluator(recipe, learner, stream), groups, *[P("seed")] * 3, options={}),
     )
 
 
@@ -337,6 +341,18 @@ def advancer(
         return state, {name: total[..., i] for i, name in enumerate(names)}
 
     return advance
+
+
+def evaluator(
+    recipe: Recipe, learner: Learner, stream: Stream
+) -> Callable[[LearnerState, Array, Array], Float[Array, "..."]]:
+    """The mean return of greedy episodes, on random numbers that are a function of the seed's key and the steps."""
+
+    def one(state: LearnerState, key: Array, steps: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(key, 0x5EED), steps)
+        return jnp.mean(episode_returns(learner.model(state), stream, key, recipe.eval_episodes, True)[0])
+
+    return one if recipe.seeds == 1 else jax.vmap(one)
 
 
 def select(flag: Array, new: PyTree, old: PyTree) -> PyTree:

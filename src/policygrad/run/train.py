@@ -13,15 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
 from policygrad.parallel.hogwild import WorkerError
-from policygrad.run.evaluate import episode_returns
 from policygrad.run.host import HostProgram
 from policygrad.run.notes import note
 from policygrad.run.offpolicy import left_the_data, lost, undone
 from policygrad.run.policy import Policy
-from policygrad.run.program import Program, RunState, compiled, means, one_seed
+from policygrad.run.program import Program, RunState, means, one_seed
 from policygrad.run.record import MetricsWriter, RunDirectory
 from policygrad.run.workers import AsyncProgram
 from policygrad.storage import checkpoint
@@ -189,7 +187,7 @@ def play_and_learn(
     if writer is not None:
         writer.truncate_after(run.env_steps)
     beside = None
-    if eval_every and not run.finished and isinstance(run.program, Program):
+    if eval_every and not run.finished and isinstance(getattr(run.program, "inner", run.program), Program):
         beside = compile_beside(evaluate, run.state)
     saved, clock, done = time.monotonic(), time.monotonic(), int(run.env_steps.sum())
     starting = run.program.starting
@@ -216,6 +214,8 @@ def play_and_learn(
                 note(left_the_data(recipe, row, before))
             due = eval_every and (run.finished or crossed(before, run.env_steps, eval_every))
             if due:
+                if beside is not None:
+                    beside.join()
                 with keeping(run):
                     row["eval/mean_reward"] = evaluate(run.state)
                 if run.best.offer(run.state.learner.params, row["eval/mean_reward"], run.env_steps):
@@ -333,17 +333,8 @@ def make_evaluation(program: AnyProgram) -> Callable[[RunState], np.ndarray]:
     steps so far."""
     if not isinstance(program, Program):
         return program.evaluate
-    recipe = program.recipe
-
-    def one(learner: Any, key: Any, steps: Any) -> Any:
-        key = jax.random.fold_in(jax.random.fold_in(key, 0x5EED), steps)
-        return jnp.mean(
-            episode_returns(program.learner.model(learner), program.stream, key, recipe.eval_episodes, True)[0]
-        )
-
-    keys = seed_keys(recipe.seed, recipe.seeds)
-    evaluate = compiled(one if recipe.seeds == 1 else jax.vmap(one), program.groups, *[P("seed")] * 3, options={})
-    return lambda state: np.asarray(evaluate(state.learner, keys, state.env_steps)).reshape(-1)
+    keys = seed_keys(program.recipe.seed, program.recipe.seeds)
+    return lambda state: np.asarray(program.judge(state.learner, keys, state.env_steps)).reshape(-1)
 
 
 class Stop:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from policygrad.learn.learner import Learner
 from policygrad.parallel.board import COUNTED, GOAL, RENEWED, SHARES, STEPS_BEFORE, UPDATES_BEFORE, Board
 from policygrad.parallel.hogwild import Crew, Rules, entropy_coefficient
 from policygrad.parallel.player import Player, make_player
-from policygrad.run.build import worker_parts
+from policygrad.run.build import KEPT, worker_parts
 from policygrad.run.devices import answer_at_once
 from policygrad.run.host import HostProgram, host_collector
 from policygrad.run.program import Program, RunState, Stats
@@ -28,6 +29,10 @@ from policygrad.run.recipes import Recipe, RecipeError
 
 LOOK = 0.002
 """Seconds between two looks at the workers' counters."""
+
+
+kept_player = lru_cache(KEPT)(make_player)
+"""In a pure world: made once for the same learner and collector."""
 
 
 @dataclass
@@ -81,7 +86,7 @@ class AsyncProgram:
         return RunState(self.learner.init(model_key), (), key, jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32))
 
     def init(self, key: Array) -> RunState:
-        return jax.jit(self.fresh)(key)
+        return self.saved(self.inner.init(key)) if isinstance(self.inner, Program) else jax.jit(self.fresh)(key)
 
     def advance(self, state: RunState, steps: Any, stop: Callable[[], bool] = lambda: False) -> tuple[RunState, Stats]:
         """Let the workers go on until there are that many environment steps, or ``stop()`` says so. They do not wait
@@ -224,7 +229,7 @@ def make_async_program(
 def player_of(recipe: Recipe, learner: Learner, collector: Any) -> Player:
     r = recipe
     how: dict[str, Any] = {"shared_statistics": r.shared_statistics, "clip_reward": r.clip_reward}
-    return make_player(learner, collector, workers=r.workers, **how)
+    return (kept_player if collector.pure else make_player)(learner, collector, workers=r.workers, **how)
 
 
 def parts(recipe: Recipe, inner: Program | HostProgram, beat: Callable[[], None] | None) -> tuple[Any, Any]:
