@@ -12,8 +12,8 @@
 give the time to a reference score and what is learned in equal steps and in equal time. *start*: CartPole-v1 solved,
 from the start of the process. *windows*: the parts of a worker's window, one by one. *lost*: updates that are lost, by
 two processes that only add, and by real workers. *ray*: a round trip of parameters. Every measurement is a fresh
-process with one XLA thread for each worker, start-up and compiling outside but for *start*. Rows go to
-results/asynchronous.json as they come; what is there is not run again.
+process with one thread for each worker (XLA's, and the games'), start-up and compiling outside but for *start*. Rows
+go to results/asynchronous.json as they come; what is there is not run again.
 """
 
 import argparse
@@ -74,7 +74,7 @@ PROCESSES = {"engine": "processes"}
 TASKS = (
     Task("cartpole", "CartPole-v1", PROCESSES | CONSTANT, 400_000, 400_000, 475, eval_every=10_000),
     Task("lunarlander", "LunarLander-v3", LANDER | CONSTANT, 40_000, 150_000, 0, smooth=5),
-    Task("breakout", "ALE/Breakout-v5", PICTURES | CONSTANT, 6000),
+    Task("breakout", "ALE/Breakout-v5", PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"}, 6000),
 )
 RACES = tuple(task for task in TASKS if task.race_steps)
 

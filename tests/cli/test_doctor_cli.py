@@ -61,6 +61,7 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
     assert "there is no run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_of_several_seeds_says_so(trained, capsys):
     assert main(["doctor", trained("three", "--seeds", "3"), "--no-measure"]) == 0
     assert "a2c on chain, 400 steps, 3 seeds\n1. " in capsys.readouterr().out

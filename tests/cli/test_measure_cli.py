@@ -35,7 +35,8 @@ def test_a_run_is_measured(run, tmp_path, capsys):
 def test_exactly_and_without_training(tmp_path, capsys):
     """As JSON and as a page, from which an earlier report's pictures are gone."""
     (tmp_path / "parts.svg").write_text("old")
-    arguments = ["measure", "corridor", "--exact", "--after", "0", "--algo", "reinforce", "--out", str(tmp_path)]
+    arguments = ["measure", "corridor", "--exact", "--after", "0", "--algo", "reinforce", "--out", str(tmp_path),
+                 "--rungs", "reinforce-togo,reinforce-mean"]  # fmt: skip
     assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["measurement"]["exact"] and "reinforce-mean" in found["measurement"]["refused"]

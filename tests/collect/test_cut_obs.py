@@ -75,7 +75,7 @@ def collected(collector, policy, windows=2):
     return model, trajectory, steps
 
 
-@pytest.mark.parametrize("policy", ["mlp", "gru"])
+@pytest.mark.parametrize("policy", [pytest.param("mlp", marks=pytest.mark.slow), "gru"])
 def test_successors_in_a_window_with_several_truncations(policy):
     model, trajectory, steps = collected(window_collector(autoreset(Counter()), n_envs=2, n_steps=8), policy)
     assert trajectory.truncated.sum(axis=0).tolist() == [3, 3] and trajectory.time[0].tolist() == [
@@ -87,7 +87,7 @@ def test_successors_in_a_window_with_several_truncations(policy):
     assert np.asarray(steps.last).sum(axis=0).tolist() == [4, 4]
 
 
-@pytest.mark.parametrize("policy", ["mlp", "gru"])
+@pytest.mark.parametrize("policy", ["mlp", pytest.param("gru", marks=pytest.mark.slow)])
 def test_ends_truncations_and_padding_in_whole_episodes(policy):
     stream = autoreset(Counter(end=2), time_limit=3)  # starts at 0, 10, …: ends after two steps
     model, trajectory, steps = collected(episode_collector(stream, 2), policy, windows=1)

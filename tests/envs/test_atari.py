@@ -5,7 +5,10 @@ import pytest
 
 pytest.importorskip("ale_py")
 
-from policygrad.envs import HostEnv, host, make, registry
+from policygrad.envs import HostEnv, atari, host, make, registry
+from policygrad.run.build import host_maker
+from policygrad.run.devices import cores
+from policygrad.run.recipes import make_recipe
 
 
 def played(env, seed=3, steps=310):
@@ -102,6 +105,22 @@ def test_one_game_to_look_at_is_the_one_that_is_trained_on():
     assert any(left() < lives for _ in range(100)), "the ball was served, and falls"
     with pytest.raises(ValueError, match=r"one game at a time, has no option episodic_life. It has: "):
         host.make("ALE/Breakout-v5", vectorization="sync", episodic_life=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"), [({}, None), ({"workers": 2}, max(1, cores() // 2)), ({"env_kwargs": "num_threads=3"}, 3)]
+)
+def test_workers_share_the_cores(options, threads, monkeypatch):
+    made, seen = atari.make_games, []
+
+    def watched(name, n, **options):
+        seen.append(options.get("num_threads"))
+        return made(name, n, **options)
+
+    monkeypatch.setattr(atari, "make_games", watched)
+    recipe = make_recipe("a3c", "ALE/Breakout-v5", **{"workers": 1} | options)
+    host_maker(recipe, recipe.env)(2, True).close()
+    assert seen == [threads]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_quick_way_is_taken_where_it_can_be():
     )
 
 
-@pytest.mark.parametrize("rows", [5, 4])
+@pytest.mark.parametrize("rows", [5, pytest.param(4, marks=pytest.mark.slow)])
 def test_rows_are_taken_in_chunks(monkeypatch, rows):
     """12 rows as 5 + 5 + 2 and as 4 + 4 + 4; nothing that is no number beside a masked row gets in."""
     model, trajectory, weights = setting("discrete")

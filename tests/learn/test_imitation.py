@@ -56,7 +56,10 @@ def case(name):
     return model, episodes(obs, action, model)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "masked", "recurrent", "frames", "time to go"])
+@pytest.mark.parametrize(
+    "name",
+    ["masked", "recurrent", *(pytest.param(x, marks=pytest.mark.slow) for x in ("gaussian", "frames", "time to go"))],
+)
 def test_it_is_the_policy_gradient_with_all_weights_one(name):
     """The log-likelihood of every episode, step by step through the model: no unroll, no surrogate, no weights."""
     model, t = case(name)

@@ -97,6 +97,7 @@ def test_time_and_memory_tell_rows_apart(world):
     assert recurrent.pairs == 0 and "memory" in recurrent.note and recurrent.rungs["likelihood"].conflict is None
 
 
+@pytest.mark.slow
 def test_continuous_observations_are_compared_where_they_are_equal():
     env = ObservationReward()
     model = make_model(env.observation_space, env.action_space, net=(), key=jax.random.key(0))

@@ -71,7 +71,7 @@ def covers(estimate, truth):
     return estimate.low <= truth <= estimate.high
 
 
-@pytest.mark.parametrize("discounted", [True, False])
+@pytest.mark.parametrize("discounted", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_unbiased_and_with_intervals_that_cover(discounted):
     """200 measurements of 200 states: each estimate is right on average, each 95 % interval in nine of ten or more."""
     mdp = random_mdp(3, 3, 3, n_rewards=2, n_terminal=1, horizon=3)
@@ -144,6 +144,7 @@ def test_a_single_state_with_random_pay():
     assert "no baseline" in found.verdict
 
 
+@pytest.mark.slow
 def test_memory_and_continuous_actions():
     """A recurrent policy sees its past, a Gaussian one has no list of actions: the parts add up to the total."""
     mdp = random_mdp(3, 4, 2, horizon=3, time_limit=3)

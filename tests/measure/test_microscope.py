@@ -28,6 +28,10 @@ from policygrad.models.actor_critic import make_model
 GAMMA = 0.8
 
 
+def slow(*values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def tabular(env, seed=0, critic=True):
     model = make_model(
         env.observation_space, env.action_space, policy="tabular", critic=critic, key=jax.random.key(seed)
@@ -63,7 +67,7 @@ def covered(found, truth, names):
     return np.mean(hits), len(hits)
 
 
-@pytest.mark.parametrize("objective", ["discounted", "undiscounted", "approximation"])
+@pytest.mark.parametrize("objective", ["discounted", *slow("undiscounted", "approximation")])
 def test_sampling_reproduces_the_exact_values(world, objective):
     """4,096 trajectories of a random MDP in batches of 16: seven figures a rung, each with its 95 % interval."""
     env, model, play = world
@@ -87,6 +91,7 @@ def test_sampling_reproduces_the_exact_values(world, objective):
         assert abs(mine.covariance - exact.covariance) < 5 * mine.gain.error + 0.15 * exact.variance
 
 
+@pytest.mark.slow
 def test_rungs_that_couple_a_batch_agree_with_tuples(world):
     """Batches of two, every pair of trajectories enumerated."""
     env, _, _ = world
@@ -149,7 +154,7 @@ def test_the_bias_of_other_policies_rungs_is_measured_on_the_same_trajectories(w
     assert found.rungs["self-normalized"].bias.high < 0.01 * found.true_norm.value
 
 
-@pytest.mark.parametrize("spread", [0.25, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("spread", [0.5, *slow(0.25, 1.0, 2.0)])
 def test_what_importance_weights_leave_at_most(spread):
     """300 samples of 256 log-normal weights: at least 95 % of the intervals hold the true share, exp(−spread²)."""
     rng = np.random.default_rng(0)
@@ -343,6 +348,7 @@ def in_browser(browser, page, tmp_path):
     ).stdout
 
 
+@pytest.mark.slow
 def test_a_run_of_plain_reinforce_is_worth_itself():
     """The run's own Ψ is the plain one: unbiased, and worth exactly 1."""
     run = pg.train("chain", "reinforce", total_timesteps=2000, max_episode_steps=8, out=None, eval_every=0, net=(4,))
@@ -406,6 +412,7 @@ def test_work_comes_in_order_and_ends_where_one_fails():
     assert done == [0, 1, 2, 3, 4] and max(begun) <= 5 + 3
 
 
+@pytest.mark.slow
 def test_projected_samples_are_compared_in_the_same_numbers(monkeypatch):
     """The true gradient is another sample: the cosine to it is that of the vectors before the projection."""
     env = pg.make("CartPole-v1")
@@ -522,6 +529,7 @@ def test_a_gradient_that_points_away_is_said_to(world):
     assert "0.05 (-0.15 to 0.25) (≈ 4,100 would, and as many for g)" in table
 
 
+@pytest.mark.slow
 def test_relative_biases_need_a_gradient_that_is_known(world):
     env, model, _ = world
     m = pg.measure(env, model, gamma=GAMMA, trajectories=2048, batch=2, rungs=["mean-in-sample"]).measurement
@@ -533,6 +541,7 @@ def test_relative_biases_need_a_gradient_that_is_known(world):
     assert any("Every episode returned 3: " in text for text in sentences(same))
 
 
+@pytest.mark.slow
 def test_more_trajectories_do_tell(world):
     """A figure that is not told from zero, and is with four times as many trajectories as give it an even chance."""
     env, model, _ = world

@@ -58,7 +58,14 @@ def slow_log_probs(model, trajectory):
     return jnp.stack(columns, axis=1)
 
 
-@pytest.mark.parametrize("options", [{"frames": 3}, {"policy": "gru"}, {"policy": "gru", "frames": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ({"frames": 3}, {"policy": "gru"})),
+        {"policy": "gru", "frames": 2},
+    ],
+    ids=str,
+)
 def test_a_trajectory_at_once_equals_an_unbatched_loop(options):
     model = model_of(**options)
     trajectory = window(model)

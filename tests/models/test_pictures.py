@@ -92,7 +92,9 @@ def test_a_picture_that_is_too_small_is_refused_with_a_layout_that_fits(side, fi
         CNN((side, side, 1), "nature", key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", ["minatar", *(pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS if name != "minatar")]
+)
 def test_patches_and_a_matrix_product_are_the_convolution(layout):
     """Sides that no stride divides; the same numbers and the same gradient as XLA's own."""
     side = LAYOUTS[layout].smallest + 5

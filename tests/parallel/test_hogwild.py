@@ -147,7 +147,9 @@ def test_a_deterministic_run_is_the_same_every_time():
     assert one.env_steps == [160]
 
 
-@pytest.mark.parametrize("algo", ["a3c", "a3c-gae", "a3c-gru"])
+@pytest.mark.parametrize(
+    "algo", ["a3c", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a3c-gae", "a3c-gru"))]
+)
 def test_presets_train_save_and_resume_with_other_numbers_of_workers(tmp_path, algo):
     options = {**TINY, "total_timesteps": 400, "lr_schedule": "constant"}
     run = pg.train("CartPole-v1", algo, path=tmp_path / "run", tensorboard=False, **options)

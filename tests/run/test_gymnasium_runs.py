@@ -111,7 +111,9 @@ class Masked(gymnasium.Env):
         return obs, 1.0, self.t == 5, False, info
 
 
-@pytest.mark.parametrize("algo", ["reinforce-mean", "a2c", "ppo"])
+@pytest.mark.parametrize(
+    "algo", ["a2c", *(pytest.param(name, marks=pytest.mark.slow) for name in ("reinforce-mean", "ppo"))]
+)
 def test_an_invalid_action_never_gets_through(algo):
     options = {"n_minibatches": 2, "n_steps": 64} if algo == "ppo" else {}
     run = pg.train(Masked, algo, total_timesteps=200, **TINY, **options)
@@ -143,6 +145,7 @@ def test_a_run_on_gymnasium_goes_on(cartpole):
     assert more.finished and len(more.history["time/total_timesteps"]) > len(cartpole.history["time/total_timesteps"])
 
 
+@pytest.mark.slow
 def test_two_seeds_on_gymnasium():
     both = pg.train("gym:CartPole-v1", "a2c", total_timesteps=40, seeds=2, **TINY)
     one = pg.train("gym:CartPole-v1", "a2c", total_timesteps=40, seed=1, **TINY)
@@ -168,6 +171,7 @@ class Cue(gymnasium.Env):
         return np.zeros(1, np.float32), reward, self.t == 3, False, {}
 
 
+@pytest.mark.slow
 def test_a_memory_learns_on_gymnasium():
     """Seed 0, 6,000 steps: a memoryless policy gets 0 on average."""
     options = dict(policy="gru", net=(16,), n_envs=8, n_steps=6, optimizer="adam", learning_rate=1e-2)

@@ -22,7 +22,7 @@ def params(run):
     return [np.asarray(x) for x in jax.tree.leaves(run.state.learner.params)]
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_nothing_that_is_learned_depends_on_it(seeds):
     options = {"total_timesteps": 480, "log_every": 120, "seeds": seeds, **TINY}
     plain, measured = pg.train("chain", "a2c", **options), pg.train("chain", "a2c", measure_every=4, **options)

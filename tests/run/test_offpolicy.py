@@ -65,7 +65,9 @@ def test_what_was_logged_is_what_is_seen(kind):
     np.testing.assert_allclose(again.log_mu, played.log_mu, atol=2e-5)
 
 
-@pytest.mark.parametrize("correction", ["self_normalized", "vtrace", pytest.param("decision", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "correction", ["self_normalized", *(pytest.param(x, marks=pytest.mark.slow) for x in ("vtrace", "decision"))]
+)
 def test_it_learns_what_the_data_can_teach(data, correction):
     """Chance is 0, the best is 1; 8,000 rows are 250 updates."""
     run = offpolicy(PROBE, data, out=None, total_timesteps=8000, correction=correction, seed=1, **TINY)
@@ -91,6 +93,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path, data):
     assert pg.load(tmp_path / "whole").evaluate(episodes=4)[0].mean > -1, "a run that is only looked at needs no data"
 
 
+@pytest.mark.slow
 def test_learning_begins_with_the_behaviour_and_ends_where_the_data_end(tmp_path, capsys):
     """From its own episodes a policy learns from an overlap of one down to the limit, and keeps what was above it."""
     how = {"tensorboard": False, "eval_every": 0, "net": (8,)}

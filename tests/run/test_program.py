@@ -49,7 +49,7 @@ class One(pg.Env):
         return state, jnp.zeros((), jnp.int32), jnp.ones(()), jnp.zeros((), bool)
 
 
-@pytest.mark.parametrize("algo", ["a2c", "reinforce"])
+@pytest.mark.parametrize("algo", [pytest.param("a2c", marks=pytest.mark.slow), "reinforce"])
 def test_an_environment_may_keep_a_key_in_its_state(algo):
     run = pg.train(KeyInState(), algo, total_timesteps=200, **SMALL)
     assert run.env_steps[0] >= 200

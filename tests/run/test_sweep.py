@@ -46,6 +46,7 @@ def test_cells_differ_and_seeds_begin_alike(found):
     assert len({cell.tobytes() for cell in np.moveaxis(found.curves, 0, -1).reshape(6, -1)}) > 1
 
 
+@pytest.mark.slow
 def test_parts_that_take_turns_change_nothing(found, monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 4 * 32)
     parted = pg.sweep("chain", **TINY, **GRID, out=None)

@@ -29,6 +29,7 @@ def make(
     vectorization: str = "auto",
     max_episode_steps: int | None = None,
     timeout: float | None = None,
+    threads: int | None = None,
     seed: int | None = None,
     **kwargs: Any,
 ) -> HostEnv:
@@ -47,6 +48,8 @@ def make(
             :class:`policygrad.envs.gymnasium.GymnasiumEnv`.
         max_episode_steps: steps after which an episode is truncated.
         timeout: seconds after which a process that does not answer is given up (``async`` only; default: 300).
+        threads: of games in C++ (``ALE/...``, ``envpool:...``; their option ``num_threads`` goes first); None: as many
+            as they like.
         seed: of the first reset, where that gets none.
 
     Raises:
@@ -62,6 +65,7 @@ def make(
     if games and wrappers:
         raise ValueError(f"{name} is stepped in C++ and takes no wrappers. Drop them.")
     if games:
+        options = options if threads is None else {"num_threads": threads, **options}
         limit = {"max_episode_steps": max_episode_steps}
         return games_of(name)(num_envs=num_envs, training=training, seed=seed, **limit, **options)
     from policygrad.envs.gymnasium import TIMEOUT, GymnasiumEnv

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from policygrad.envs import host, registry
-from policygrad.run.devices import answer_at_once
+from policygrad.run.devices import answer_at_once, cores
 from policygrad.run.host import HostProgram, host_collector, make_host_program
 from policygrad.run.policy import check_model, first_obs
 from policygrad.run.program import Program, make_program
@@ -74,6 +74,8 @@ def host_maker(recipe: Recipe, env: Any) -> Callable[[int, bool], Any]:
         "max_episode_steps": recipe.max_episode_steps,
         "timeout": recipe.env_timeout,
     }
+    if recipe.workers > 1 and recipe.engine != "ray":
+        options["threads"] = max(1, cores() // recipe.workers)  # the others have games to step, too
     return lambda num_envs, training: host.make(env, num_envs, training=training, **options)
 
 
