@@ -161,6 +161,13 @@ def test_a_fit_on_one_and_two_workers_predicts_three_and_four(truth, guess):
     assert agrees(compared, 0.05)
 
 
+def test_workers_that_are_quicker_together_than_apart_share_the_error():
+    rows = [Measured(1, 100.0), Measured(2, 242.0)]
+    found = fit(shared_memory(Times(1.0), cores=2), rows)
+    assert found.contention == 0
+    assert [row.error for row in compare(found, rows)] == pytest.approx([0.1, -1 / 11], abs=1e-3)
+
+
 def test_a_wrong_model_does_not_agree():
     rows = [Measured(n, n * 100.0) for n in (1, 2, 4)]
     assert not agrees(compare(fit(shared_memory(PLAY, cores=2), rows[:2]), rows[2:]), 0.1)

@@ -320,7 +320,8 @@ def fit(system: System, measurements: Sequence[Measured], *, seed: int = 0) -> S
 
     One worker alone says how long a round trip takes: what neither play nor service explains is transfer, or, where
     nothing is transferred (shared memory), play. More workers say how much they slow each other down: σ is the one with
-    which predicted and measured rates agree on (geometric) average.
+    which predicted and measured rates agree on (geometric) average. Where workers are quicker together than apart, σ is
+    0, and play is what makes all rates, that of one worker too, agree on average.
 
     Args:
         system: times that were measured apart; σ is not read.
@@ -343,8 +344,11 @@ def fit(system: System, measurements: Sequence[Measured], *, seed: int = 0) -> S
         return sum(math.log(simulate(tried, n, seed=seed).updates_per_second / rate) for n, rate in rates.items())
 
     low, high = 0.0, 1.0
-    if not rates or system.cores is None or surplus(low) <= 0:
+    if not rates or system.cores is None:
         return system
+    if (lack := -surplus(low)) >= 0:
+        quicker = math.exp(lack / (len(rates) + 1))
+        return replace(system, play=system.play._replace(mean=system.play.mean / quicker))
     for _ in range(12):
         middle = (low + high) / 2
         low, high = (middle, high) if surplus(middle) > 0 else (low, middle)
