@@ -128,7 +128,7 @@ def training(task: Task, workers: int, steps: int, seed: int, *options: Any) -> 
 def rates(args: argparse.Namespace) -> None:
     for task in chosen(args, TASKS):
         for number in range(args.rounds):
-            for arm, workers in RATE_ARMS.items():
+            for arm, workers in sorted(RATE_ARMS.items(), reverse=number % 4 > 1):  # both halves in both orders
                 steps = int(task.rate_steps * args.scale * min(workers, 2))
                 measure("rates", task.name, arm, number, training(task, workers, steps, number), args)
 
@@ -369,7 +369,7 @@ def reference_line(task: Task) -> list[Any]:
     reached = {arm: [x for x in found.values() if math.isfinite(x)] for arm, found in times.items()}
     both = np.array([[times[ONE][seed], times[TWO][seed]] for seed in seeds])
     both = both[np.isfinite(both).all(axis=1)]
-    shown = [middle(found) for found in reached.values()]
+    shown = [f"{fmean(found):.2f} s" if found else "never" for found in reached.values()]
     counts = ", ".join(str(len(found)) for found in reached.values())
     others = busiest([found[seed] for found in (runs[ONE], runs[TWO]) for seed in seeds])
     tail = (counts, len(seeds), others, runs[TWO][seeds[-1]]["date"])
@@ -379,10 +379,6 @@ def reference_line(task: Task) -> list[Any]:
     ratio, (low, high) = float(quotient(both)), bootstrap_interval(both, quotient)
     interval = f"{low:.2f} to {high:.2f}" if len(both) > 1 else ""
     return [task.name, score, *shown, f"{ratio:.2f}", interval, bar, verdict(ratio, ratio >= RACE_BAR), *tail]
-
-
-def middle(seconds: Sequence[float]) -> str | None:
-    return f"{median(seconds):.2f} s" if seconds else "never"
 
 
 def start_table() -> str:

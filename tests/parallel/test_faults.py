@@ -60,6 +60,25 @@ def test_faults_are_named_and_their_worker_replaced_but_not_for_ever(tmp_path):
     assert not [child for child in multiprocessing.active_children() if child.name.startswith("policygrad-worker")]
 
 
+def test_ctrl_c_while_workers_start_is_heard_by_the_main_process_alone(monkeypatch):
+    start, heard = multiprocessing.process.BaseProcess.start, []
+
+    def disturbed(process):
+        start(process)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(process.pid, signal.SIGINT)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", disturbed)
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
+    crew, told = crew_of(Fault(), workers=1)
+    try:
+        with crew:
+            run(crew, ROWS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [True] and not told
+
+
 def test_a_deterministic_run_ends_with_its_worker(tmp_path):
     crew, _ = crew_of(Fault(("kill",), 1, str(tmp_path)), deterministic=True)
     with crew, pytest.raises(WorkerError, match="in a deterministic run nobody can take its place"):

@@ -1,5 +1,6 @@
 """The outer loop: exact resume, the ways to stop, own models and environments, many seeds in one program."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ from safetensors.numpy import load_file
 
 import policygrad as pg
 from policygrad.models.distributions import Categorical
+from policygrad.run import train as loop
+from policygrad.run.api import begin
 from policygrad.run.record import RunError, read_metrics
 from policygrad.run.train import Best
 from policygrad.types import Output
@@ -272,6 +275,24 @@ def test_a_run_without_a_checkpoint_leaves_no_folder(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="before the first mark"):
         pg.train(**WINDOWS, **WATCH, path=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_who_is_stopped_before_the_first_update_has_nothing_to_log(tmp_path):
+    """As workers are, or an environment that is slow: nothing was learned, so there is no row, and no rate to divide
+    by."""
+    run = begin("chain", "a2c", **{**TINY, "out": tmp_path})
+    stop = loop.Stop()
+    fit, real = run._fit, run.program.advance
+
+    def advance(state, steps):
+        stop.signum = signal.SIGTERM
+        return state, jax.tree.map(lambda x: np.zeros(x.shape), jax.eval_shape(real, state, steps)[1])
+
+    fit.program = dataclasses.replace(fit.program, advance=advance)
+    with pytest.raises(loop.Interrupted, match=r"stopped at 0 of 20 steps; saved in ") as ended:
+        loop.play_and_learn(fit, stop, lambda row: pytest.fail("a row"), False)
+    assert ended.value.signum == signal.SIGTERM and not fit.history
+    assert pg.resume(fit.directory.path, tensorboard=False).env_steps.tolist() == [20]
 
 
 def test_a_callback_that_fails_loses_nothing(tmp_path):

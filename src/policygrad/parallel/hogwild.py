@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -235,15 +236,17 @@ class Hand(NamedTuple):
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """A process that starts inside ignores Ctrl-C from its first moment: the main process decides."""
-    if threading.current_thread() is not threading.main_thread():
+    """A process that starts inside does not hear Ctrl-C, from its first moment: the main process decides, which hears
+    it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # starting it inside would end the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Crew:

@@ -39,7 +39,8 @@ class Progress:
         if self.out.isatty() or in_notebook():
             self.draw(steps, words)
         else:
-            self.tell(steps, words, left=(self.total - steps) * row["time/total_timesteps"].size / fps)
+            missing = (self.total - steps) * row["time/total_timesteps"].size
+            self.tell(steps, words, left=missing / fps if fps > 0 else math.inf)
 
     def draw(self, steps: int, words: str) -> None:
         if self.bar is None:

@@ -203,6 +203,9 @@ def play_and_learn(
             if gone.any():
                 state = undone(recipe, gone, state, run.state)
             run.state = state
+            if stop.signum is not None and (run.env_steps == before).all():  # nothing to log
+                run.save()
+                raise Interrupted(stopped_words(run), stop.signum)
             now = time.monotonic()
             spent = now - clock - (run.program.starting - starting)  # compiling is no playing
             row["time/fps"] = (int(run.env_steps.sum()) - done) / max(spent, 1e-9)
