@@ -25,7 +25,7 @@ from policygrad.parallel.servers import (
     opt_shapes,
 )
 from policygrad.run.api import program_of
-from policygrad.run.ray_workers import Made, check_choices
+from policygrad.run.ray_workers import Made
 from policygrad.run.recipes import RecipeError, make_recipe
 
 TINY = {"net": (8,), "n_envs": 2, "n_steps": 4, "eval_every": 0, "total_timesteps": 4000}
@@ -205,18 +205,18 @@ def test_normalisers_learn_from_every_workers_rewards_apart():
 
 
 @pytest.mark.parametrize(
-    ("mode", "shards", "changes", "words"),
+    ("changes", "words"),
     [
-        ("trajectories", 1, {}, "set target=vtrace, correction=vtrace and critic_target=vtrace"),
-        ("trajectories", 2, VTRACE, "set shards=1"),
-        ("both", 1, {}, "unknown ray_mode 'both'"),
-        ("gradients", 1, {"workers": 2, "deterministic": True}, "drop one of the two"),
-        ("gradients", 1, {"workers": 2, "shared_statistics": False}, "set shared_statistics"),
+        ({"ray_mode": "trajectories"}, "set target=vtrace, correction=vtrace and critic_target=vtrace"),
+        ({"ray_mode": "trajectories", "shards": 2, **VTRACE}, "set shards=1"),
+        ({"ray_mode": "both"}, "ray_mode"),
+        ({"deterministic": True}, "drop one of the two"),
+        ({"shared_statistics": False}, "set shared_statistics"),
     ],
 )
-def test_choices_that_make_no_sense(mode, shards, changes, words):
+def test_choices_that_make_no_sense(changes, words):
     with pytest.raises(RecipeError, match=words):
-        check_choices(make_recipe("a2c", "CartPole-v1", **TINY, **changes), mode, shards)
+        make_recipe("a3c", "CartPole-v1", engine="ray", **TINY, **changes)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

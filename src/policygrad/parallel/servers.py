@@ -25,7 +25,6 @@ from policygrad.parallel.player import Player, Window
 from policygrad.parallel.sampler import Sample, Sampler
 from policygrad.types import Trajectory
 
-MODES = ("gradients", "trajectories")
 LONG = 1.0
 """Seconds of an update beyond which workers are not blamed for their silence."""
 

@@ -12,11 +12,11 @@ from policygrad.learn.learner import Learner
 from policygrad.parallel.hogwild import Rules
 from policygrad.parallel.ray import RayCrew
 from policygrad.parallel.sampler import Sampler, make_sampler
-from policygrad.parallel.servers import MODES, Slice, Terms
+from policygrad.parallel.servers import Slice, Terms
 from policygrad.run.devices import answer_at_once
 from policygrad.run.host import HostProgram
 from policygrad.run.program import Program, RunState, learner_of
-from policygrad.run.recipes import Recipe, RecipeError
+from policygrad.run.recipes import Recipe
 from policygrad.run.workers import AsyncProgram, Beating, Sent, parts, player_of, tell
 
 STALE = 4
@@ -88,11 +88,7 @@ def make_ray_program(
         mode: ``gradients`` or ``trajectories``.
         shards: of the parameters, where workers send gradients.
         max_staleness: windows beyond it are dropped; None: beyond four times the number of workers.
-
-    Raises:
-        RecipeError: options that do not fit.
     """
-    check_choices(recipe, mode, shards)
     make = Made(recipe, env, model)
     player = player_of(recipe, *parts(recipe, inner, None))
     limits: dict[str, Any] = {"timeout": recipe.worker_timeout, "replacements": recipe.max_restarts}
@@ -108,31 +104,3 @@ def make_ray_program(
     )
     crew: Any = RayCrew(make, terms, address=address, tell=tell)
     return RayProgram(recipe, inner, crew, player, evaluate)
-
-
-def check_choices(recipe: Recipe, mode: str, shards: int) -> None:
-    """What makes no sense with Ray, each with its fix."""
-    corrected = recipe.target == recipe.correction == recipe.critic_target == "vtrace"
-    rules = (
-        (mode not in MODES, f"unknown ray_mode {mode!r}: choose one of {', '.join(MODES)}"),
-        (
-            recipe.deterministic,
-            "deterministic workers take turns, and engine=ray has no order: drop one of the two",
-        ),
-        (
-            not recipe.shared_statistics,
-            "with engine=ray the optimiser's statistics lie with the parameters: set shared_statistics",
-        ),
-        (
-            mode == "trajectories" and not corrected,
-            "trajectories are older than the policy that learns from them: set target=vtrace, correction=vtrace and "
-            "critic_target=vtrace, or ray_mode=gradients",
-        ),
-        (
-            mode == "trajectories" and shards > 1,
-            "with ray_mode=trajectories one learner has all parameters: set shards=1",
-        ),
-    )
-    for broken, message in rules:
-        if broken:
-            raise RecipeError(message)

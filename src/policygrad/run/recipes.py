@@ -454,6 +454,8 @@ def check_together(recipe: Recipe) -> None:
     critic, window, steps = r.critic_target is not None, r.collect == "window", r.n_epochs * r.n_minibatches
     others = COUPLING - {"mean", "per_time", "optimal_in_sample"}
     gru, tabular = r.policy == "gru", r.policy == "tabular"
+    on_ray = r.workers > 0 and r.engine == "ray"
+    learner = on_ray and r.ray_mode == "trajectories"
     choice = f"target={r.target!r}, baseline={r.baseline!r} and correction={r.correction!r}"
     rules = (
         (r.learning_rate == 0, "learning_rate must be positive"),
@@ -546,6 +548,20 @@ def check_together(recipe: Recipe) -> None:
             r.workers > 0 and steps > 1,
             "a worker takes one gradient step a window: set n_epochs=1 and n_minibatches=1, or workers=0",
         ),
+        (
+            on_ray and r.deterministic,
+            "deterministic workers take turns, and engine=ray has no order: drop one of the two",
+        ),
+        (
+            on_ray and not r.shared_statistics,
+            "with engine=ray the optimiser's statistics lie with the parameters: set shared_statistics",
+        ),
+        (
+            learner and not r.target == r.correction == r.critic_target == "vtrace",
+            "trajectories are older than the policy that learns from them: set target=vtrace, correction=vtrace and "
+            "critic_target=vtrace, or ray_mode=gradients",
+        ),
+        (learner and r.shards > 1, "with ray_mode=trajectories one learner has all parameters: set shards=1"),
         (
             r.measure_every > 0 and r.workers > 0,
             "measure_every looks at whole windows of one process, and workers keep theirs: set workers=0, or drop it",
