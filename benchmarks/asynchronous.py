@@ -70,9 +70,8 @@ class Task(NamedTuple):
 
 
 CONSTANT = {"lr_schedule": "constant"}
-PROCESSES = {"engine": "processes"}
 TASKS = (
-    Task("cartpole", "CartPole-v1", PROCESSES | CONSTANT, 400_000, 400_000, 475, eval_every=10_000),
+    Task("cartpole", "CartPole-v1", CONSTANT | {"engine": "processes"}, 400_000, 400_000, 475, eval_every=10_000),
     Task("lunarlander", "LunarLander-v3", LANDER | CONSTANT, 40_000, 150_000, 0, smooth=5),
     Task("breakout", "ALE/Breakout-v5", PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"}, 6000),
 )

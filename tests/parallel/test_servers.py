@@ -209,7 +209,7 @@ def test_normalisers_learn_from_every_workers_rewards_apart():
     [
         ({"ray_mode": "trajectories"}, "set target=vtrace, correction=vtrace and critic_target=vtrace"),
         ({"ray_mode": "trajectories", "shards": 2, **VTRACE}, "set shards=1"),
-        ({"ray_mode": "both"}, "ray_mode"),
+        ({"ray_mode": "both"}, "unknown ray_mode 'both'"),
         ({"deterministic": True}, "drop one of the two"),
         ({"shared_statistics": False}, "set shared_statistics"),
     ],
