@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 
 import jax
@@ -12,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 import policygrad as pg
 from policygrad.parallel.board import GOAL, STOP, Board
-from policygrad.parallel.hogwild import Rules, WorkerError, entropy_coefficient, work, worker_keys
+from policygrad.parallel.hogwild import Crew, Rules, WorkerError, entropy_coefficient, work, worker_keys
 from policygrad.parallel.player import make_player
 from policygrad.run import api
 from policygrad.run.api import program_of
@@ -263,6 +264,23 @@ def test_a_window_that_comes_in_last_is_counted(monkeypatch):
     state, _ = program.look(state)
     assert running and not program.crew.hands and int(state.env_steps) == board.total_steps()
     program.close()
+
+
+def test_workers_that_begin_at_once_know_the_goal(monkeypatch):
+    """Their program is compiled already, and the main thread comes late."""
+    start, until = Crew.start, time.monotonic() + 30
+
+    def late(crew):
+        start(crew)
+        time.sleep(0.3)
+
+    run = api.begin("CartPole-v1", make_recipe("a3c", "CartPole-v1", **TINY | {"engine": "threads"}), out=None)
+    run.program.advance(run.state, 8)
+    run.program.close()
+    monkeypatch.setattr(Crew, "start", late)
+    again = api.begin("CartPole-v1", make_recipe("a3c", "CartPole-v1", **TINY | {"engine": "threads"}), out=None)
+    assert int(again.program.advance(again.state, 400, stop=lambda: time.monotonic() > until)[0].env_steps) >= 400
+    again.program.close()
 
 
 def test_a_recipe_says_how_often_a_worker_is_replaced():

@@ -91,9 +91,9 @@ class AsyncProgram:
     def advance(self, state: RunState, steps: Any, stop: Callable[[], bool] = lambda: False) -> tuple[RunState, Stats]:
         """Let the workers go on until there are that many environment steps, or ``stop()`` says so. They do not wait
         while the result is evaluated and saved, but in deterministic runs."""
-        if not self.crew.hands:
-            self.begin(state)
         self.board.control[GOAL] = int(steps) if self.recipe.deterministic else self.recipe.total_timesteps
+        if not self.crew.hands:  # whose program is compiled begins at once, and stops at the goal
+            self.begin(state)
         while self.board.total_steps() < int(steps) and not stop():
             if not self.board.updates.any():
                 self.starting = time.monotonic() - self._clock
