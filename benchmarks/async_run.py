@@ -54,7 +54,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         score = float(np.asarray(row.get(name, math.nan)).mean())
         if math.isfinite(score):
             curve.append((steps, now - marks[0][1], score))
-        return args.stop is None or not score >= args.stop
+        last = [score for _, _, score in curve[-args.smooth :]]
+        return args.stop is None or len(last) < args.smooth or not statistics.fmean(last) >= args.stop
 
     run = api.proceed(run, callback=mark)
     if len(warm) < 2:
@@ -284,7 +285,8 @@ def parse_args() -> argparse.Namespace:
     add("--options", default="{}", metavar="JSON", help="changes of the recipe")
     add("--eval-every", type=int, default=0, help="default: never")
     add("--log-every", type=int, help="default: a hundredth of the budget")
-    add("--stop", type=float, metavar="SCORE", help="end once a row is at least this good")
+    add("--stop", type=float, metavar="SCORE", help="end once the last rows are at least this good, on average")
+    add("--smooth", type=int, default=1, metavar="N", help="over so many rows (default: 1)")
     add("--windows", type=int, default=400, help="windows, additions or round trips to time")
     add("--params", type=int, default=10_000, help="length of the vector that is added")
     add("--began", type=float, default=BEGAN, help="when this process was started, in seconds since 1970")

@@ -3,6 +3,7 @@
     python benchmarks/asynchronous.py                                  # whatever is missing in the ledger
     python benchmarks/asynchronous.py --only rates --tasks cartpole --rounds 5 --again
     python benchmarks/asynchronous.py --only races --seeds 0:20
+    python benchmarks/asynchronous.py --only peer --rounds 3           # `make peers` first
     python benchmarks/asynchronous.py --game ALE/Breakout-v5 --minutes 45
     python benchmarks/asynchronous.py --table                          # the last results again, as Markdown
     python benchmarks/asynchronous.py --page                           # the tables into docs/19 and 20
@@ -11,9 +12,10 @@
 *races*: one budget of steps for 1 worker, 2 workers and A2C (the same settings, one process) with the same seeds; they
 give the time to a reference score and what is learned in equal steps and in equal time. *start*: CartPole-v1 solved,
 from the start of the process. *windows*: the parts of a worker's window, one by one. *lost*: updates that are lost, by
-two processes that only add, and by real workers. *ray*: a round trip of parameters. Every measurement is a fresh
-process with one thread for each worker (XLA's, and the games'), start-up and compiling outside but for *start*. Rows
-go to results/asynchronous.json as they come; what is there is not run again.
+two processes that only add, and by real workers. *ray*: a round trip of parameters. *peer*: steps per second of a game
+against A3C in PyTorch, two workers each, in turns. Every measurement is a fresh process with one thread for each worker
+(XLA's, and the games'), start-up and compiling outside but for *start*. Rows go to results/asynchronous.json as they
+come; what is there is not run again.
 """
 
 import argparse
@@ -31,17 +33,19 @@ from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import RESULTS, ROOT, ours, parser, progress, run_json, seeds_of, stamp
+from common import HERE, RESULTS, ROOT, add_peers, ours, parser, peer_python, progress, run_json, seeds_of, stamp
 from ledger import Ledger, Row, markdown, verdict, with_tables
 from throughput import busy_elsewhere
 
 LEDGER = Ledger(RESULTS / "asynchronous.json", key=("kind", "name", "arm", "seed", "scale"))
 PAGES = tuple(ROOT / "docs" / name for name in ("19-a3c.md", "20-scaling.md"))
-KINDS = ("rates", "races", "start", "windows", "lost", "ray")
+KINDS = ("rates", "races", "start", "windows", "lost", "ray", "peer")
 ONE, TWO, A2C = "1 worker", "2 workers", "a2c"
 RATE_ARMS = {ONE: 1, TWO: 2, "3 workers": 3, "4 workers": 4}
 RACE_ARMS = {ONE: 1, TWO: 2, A2C: 0}
-RATE_BAR, RACE_BAR, START_BAR, SOLVED = 1.85, 1.7, 10.0, 475.0
+RATE_BAR, RACE_BAR, PEER_BAR, START_BAR, SOLVED = 1.85, 1.7, 2.0, 10.0, 475.0
+LONG_RACES = 1
+"""Seeds of a race that takes half an hour."""
 EPISODES = 30
 LAST = 0.2
 """The share of a budget over which a score is averaged."""
@@ -67,15 +71,29 @@ class Task(NamedTuple):
     """Races are scored by greedy evaluations; 0: by the mean return of training episodes, over :attr:`smooth` rows."""
     smooth: int = 1
     log_every: int = 2000
+    stops: bool = False
+    """Its races end at the reference, without A2C and with few seeds: they are long."""
 
 
 CONSTANT = {"lr_schedule": "constant"}
 TASKS = (
     Task("cartpole", "CartPole-v1", CONSTANT | {"engine": "processes"}, 400_000, 400_000, 475, eval_every=10_000),
     Task("lunarlander", "LunarLander-v3", LANDER | CONSTANT, 40_000, 150_000, 0, smooth=5),
-    Task("breakout", "ALE/Breakout-v5", PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"}, 6000),
+    Task(
+        "breakout",
+        "ALE/Breakout-v5",
+        PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"},
+        6000,
+        1_200_000,
+        2.5,
+        smooth=5,
+        log_every=20_000,
+        stops=True,
+    ),
 )
-RACES = tuple(task for task in TASKS if task.race_steps)
+RACES = tuple(task for task in TASKS if not task.stops)
+PONG = Task("pong", "ALE/Pong-v5", PICTURES | CONSTANT | {"env_kwargs": "num_threads=1", "n_envs": 16}, 30_000)
+TORCH = "torch_a3c.py"
 
 
 def main() -> None:
@@ -100,8 +118,9 @@ def measure(kind: str, name: str, arm: str, seed: int, command: list[str], args:
     row = {"kind": kind, "name": name, "arm": arm, "seed": seed, "scale": args.scale}
     if not args.again and not LEDGER.missing([row]):
         return
-    found = timed_row([*command, "--began", time.time()], args.date)
-    LEDGER.add([row | found])
+    began = ("--began", time.time()) if command[0] == sys.executable else ()  # peers do not ask
+    found = timed_row([*command, *began], args.date)
+    LEDGER.add([found | row])
     shown = {key: f"{found[key]:,.4g}" for key in ("updates_per_second", "seconds", "lost", "fused") if found.get(key)}
     beside = "" if found["others"] is None else f", beside {found['others']:.1f} busy cores"
     words = ", ".join(f"{key} {value}" for key, value in shown.items())
@@ -133,12 +152,15 @@ def rates(args: argparse.Namespace) -> None:
 
 
 def races(args: argparse.Namespace) -> None:
-    for task in chosen(args, RACES):
-        for seed in args.seeds:
+    for task in chosen(args, TASKS):
+        marks = ["--eval-every", task.eval_every, "--log-every", task.log_every]
+        if task.stops:
+            marks += ["--stop", task.reference, "--smooth", task.smooth]
+        for seed in args.seeds[:LONG_RACES] if task.stops else args.seeds:
             for arm, workers in RACE_ARMS.items():
-                marks = ("--eval-every", task.eval_every, "--log-every", task.log_every)
-                command = training(task, workers, int(task.race_steps * args.scale), seed, *marks)
-                measure("races", task.name, arm, seed, command, args)
+                if workers or not task.stops:
+                    command = training(task, workers, int(task.race_steps * args.scale), seed, *marks)
+                    measure("races", task.name, arm, seed, command, args)
 
 
 def windows(args: argparse.Namespace) -> None:
@@ -192,7 +214,18 @@ def start(args: argparse.Namespace) -> None:
         progress(f"start, seed {seed}: {seconds:.1f} s, then {fresh:.1f}")
 
 
-MEASURE = {"rates": rates, "races": races, "start": start, "windows": windows, "lost": lost, "ray": ray}
+def peer(args: argparse.Namespace) -> None:
+    python = peer_python(args.peers, "sb3")
+    if python is None:
+        return
+    theirs = [python, HERE / "peers" / TORCH, "--env", PONG.env, "--timesteps", int(PONG.rate_steps * args.scale / 2)]
+    mine = training(PONG, 2, int(PONG.rate_steps * args.scale), 0)
+    for number in range(args.rounds):
+        for arm, command in ((TWO, mine), (TORCH, theirs)):
+            measure("peer", PONG.name, arm, number, command, args)
+
+
+MEASURE = {"rates": rates, "races": races, "start": start, "windows": windows, "lost": lost, "ray": ray, "peer": peer}
 
 
 def chosen(args: argparse.Namespace, tasks: Sequence[Task]) -> list[Task]:
@@ -353,14 +386,14 @@ def seconds_to(row: Row, task: Task) -> float:
 
 def reference_table() -> str:
     columns = ("task", "score", *RACE_ARMS, "1 over 2", "95 % interval", "bar", "", "reached", "n", "others", "date")
-    return markdown(columns, [reference_line(task) for task in RACES])
+    return markdown(columns, [reference_line(task) for task in TASKS])
 
 
 def reference_line(task: Task) -> list[Any]:
     from policygrad.run.statistics import bootstrap_interval
 
     runs = {arm: {row["seed"]: row for row in rows_of("races", task.name, arm)} for arm in RACE_ARMS}
-    score, bar = f"≥ {task.reference:g}", f"≥ {RACE_BAR} ×"
+    score, bar = f"≥ {task.reference:g}", "" if task.stops else f"≥ {RACE_BAR} ×"
     seeds = sorted(runs[ONE].keys() & runs[TWO].keys())
     if not seeds:
         return [task.name, score, None, "", "", "", "", bar, "", "", 0, "", ""]
@@ -368,8 +401,9 @@ def reference_line(task: Task) -> list[Any]:
     reached = {arm: [x for x in found.values() if math.isfinite(x)] for arm, found in times.items()}
     both = np.array([[times[ONE][seed], times[TWO][seed]] for seed in seeds])
     both = both[np.isfinite(both).all(axis=1)]
-    shown = [f"{fmean(found):.2f} s" if found else "never" for found in reached.values()]
-    counts = ", ".join(str(len(found)) for found in reached.values())
+    never = {arm: "never" if found else "" for arm, found in runs.items()}
+    shown = [f"{fmean(found):.2f} s" if found else never[arm] for arm, found in reached.items()]
+    counts = ", ".join(str(len(found)) for arm, found in reached.items() if runs[arm])
     others = busiest([found[seed] for found in (runs[ONE], runs[TWO]) for seed in seeds])
     tail = (counts, len(seeds), others, runs[TWO][seeds[-1]]["date"])
     if not len(both):
@@ -377,7 +411,8 @@ def reference_line(task: Task) -> list[Any]:
     quotient = lambda x, axis=0: x.mean(axis)[..., 0] / x.mean(axis)[..., 1]  # noqa: E731
     ratio, (low, high) = float(quotient(both)), bootstrap_interval(both, quotient)
     interval = f"{low:.2f} to {high:.2f}" if len(both) > 1 else ""
-    return [task.name, score, *shown, f"{ratio:.2f}", interval, bar, verdict(ratio, ratio >= RACE_BAR), *tail]
+    passes = None if task.stops else ratio >= RACE_BAR
+    return [task.name, score, *shown, f"{ratio:.2f}", interval, bar, verdict(ratio, passes), *tail]
 
 
 def start_table() -> str:
@@ -425,6 +460,20 @@ def with_interval(scores: Sequence[float]) -> tuple[str, str]:
 
     low, high = bootstrap_interval(np.asarray(scores))
     return f"{np.mean(scores):.1f}", f"{low:.1f} to {high:.1f}" if math.isfinite(low) else ""
+
+
+def peer_table() -> str:
+    columns = ("game", "ours, steps/s", f"{TORCH}, steps/s", "ratio", "rounds", "bar", "", "n", "others", "date")
+    mine, theirs = ({row["seed"]: row for row in rows_of("peer", PONG.name, arm)} for arm in (TWO, TORCH))
+    shared, bar = sorted(mine.keys() & theirs.keys()), f"≥ {PEER_BAR:g} ×"
+    if not shared:
+        return markdown(columns, [[PONG.env, None, "", "", "", bar, "", 0, "", ""]])
+    speeds = [[rows[i]["steps_per_second"] for i in shared] for rows in (mine, theirs)]
+    ratio, ratios = median(speeds[0]) / median(speeds[1]), [a / b for a, b in zip(*speeds)]
+    shown = (f"{median(speeds[0]):,.0f}", f"{median(speeds[1]):,.0f}", f"{ratio:.2f}")
+    others = busiest([rows[i] for i in shared for rows in (mine, theirs)])
+    tail = (verdict(ratio, ratio >= PEER_BAR), len(shared), others, mine[shared[-1]]["date"])
+    return markdown(columns, [[PONG.env, *shown, f"{min(ratios):.2f} to {max(ratios):.2f}", bar, *tail]])
 
 
 def window_table() -> str:
@@ -594,6 +643,7 @@ TABLES = {
     "reference": ("Time to a reference score", reference_table),
     "start": ("CartPole-v1 to 475 from the start of the process", start_table),
     "equal": ("Equal steps, equal time", equal_table),
+    "peer": ("Against A3C in PyTorch", peer_table),
     "windows": ("The parts of a window, in µs", window_table),
     "lost": ("Lost updates", lost_table),
     "check": ("The simulation against measurements", check_table),
@@ -608,7 +658,8 @@ def parse_args() -> argparse.Namespace:
     names = [task.name for task in TASKS]
     add("--only", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=f"of {', '.join(KINDS)} (default: all)")
     add("--tasks", nargs="+", choices=names, metavar="TASK", help=f"of {', '.join(names)} (default: all)")
-    add("--rounds", type=int, default=4, metavar="N", help="of rates (default: 4)")
+    add_peers(made)
+    add("--rounds", type=int, default=4, metavar="N", help="of rates, and against the peer (default: 4)")
     add("--seeds", type=seeds_of, default=list(range(20)), metavar="A:B", help="of races (default: 0:20)")
     add("--scale", type=float, default=1.0, metavar="X", help="multiply all budgets, to try it out: no rows of a table")
     add("--again", action="store_true", help="measure anew what is in the ledger")
