@@ -92,7 +92,8 @@ TASKS = (
     ),
 )
 RACES = tuple(task for task in TASKS if not task.stops)
-PONG = Task("pong", "ALE/Pong-v5", PICTURES | CONSTANT | {"env_kwargs": "num_threads=1", "n_envs": 16}, 30_000)
+PONG = Task("pong", "ALE/Pong-v5", PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"}, 30_000)
+PEER_ARMS = ((TWO, 16), ("2 workers, 4 games each", 4))
 TORCH = "torch_a3c.py"
 
 
@@ -218,10 +219,11 @@ def peer(args: argparse.Namespace) -> None:
     python = peer_python(args.peers, "sb3")
     if python is None:
         return
-    theirs = [python, HERE / "peers" / TORCH, "--env", PONG.env, "--timesteps", int(PONG.rate_steps * args.scale / 2)]
-    mine = training(PONG, 2, int(PONG.rate_steps * args.scale), 0)
+    steps = int(PONG.rate_steps * args.scale)
+    theirs = [python, HERE / "peers" / TORCH, "--env", PONG.env, "--timesteps", steps // 2]
+    commands = {arm: training(PONG._replace(options=PONG.options | {"n_envs": n}), 2, steps, 0) for arm, n in PEER_ARMS}
     for number in range(args.rounds):
-        for arm, command in ((TWO, mine), (TORCH, theirs)):
+        for arm, command in (commands | {TORCH: theirs}).items():
             measure("peer", PONG.name, arm, number, command, args)
 
 
@@ -463,17 +465,22 @@ def with_interval(scores: Sequence[float]) -> tuple[str, str]:
 
 
 def peer_table() -> str:
-    columns = ("game", "ours, steps/s", f"{TORCH}, steps/s", "ratio", "rounds", "bar", "", "n", "others", "date")
-    mine, theirs = ({row["seed"]: row for row in rows_of("peer", PONG.name, arm)} for arm in (TWO, TORCH))
-    shared, bar = sorted(mine.keys() & theirs.keys()), f"≥ {PEER_BAR:g} ×"
+    columns = ("games of a worker", "ours, steps/s", f"{TORCH}, steps/s", "ratio", "rounds", "bar", "", "n", "others")
+    return markdown((*columns, "date"), [peer_line(arm, n) for arm, n in PEER_ARMS])
+
+
+def peer_line(arm: str, n: int) -> list[Any]:
+    mine, theirs = ({row["seed"]: row for row in rows_of("peer", PONG.name, who)} for who in (arm, TORCH))
+    shared, bar = sorted(mine.keys() & theirs.keys()), PEER_BAR if arm == TWO else None
+    wanted = "" if bar is None else f"≥ {bar:g} ×"
     if not shared:
-        return markdown(columns, [[PONG.env, None, "", "", "", bar, "", 0, "", ""]])
+        return [n, None, "", "", "", wanted, "", 0, "", ""]
     speeds = [[rows[i]["steps_per_second"] for i in shared] for rows in (mine, theirs)]
     ratio, ratios = median(speeds[0]) / median(speeds[1]), [a / b for a, b in zip(*speeds)]
     shown = (f"{median(speeds[0]):,.0f}", f"{median(speeds[1]):,.0f}", f"{ratio:.2f}")
     others = busiest([rows[i] for i in shared for rows in (mine, theirs)])
-    tail = (verdict(ratio, ratio >= PEER_BAR), len(shared), others, mine[shared[-1]]["date"])
-    return markdown(columns, [[PONG.env, *shown, f"{min(ratios):.2f} to {max(ratios):.2f}", bar, *tail]])
+    tail = (verdict(ratio, None if bar is None else ratio >= bar), len(shared), others, mine[shared[-1]]["date"])
+    return [n, *shown, f"{min(ratios):.2f} to {max(ratios):.2f}", wanted, *tail]
 
 
 def window_table() -> str:

@@ -8,14 +8,14 @@
 
 CartPole-v1, 64-64 networks. *gradients*: the preset ``a3c`` with ``engine=ray``; *trajectories*: the preset ``impala``.
 RLlib's IMPALA and APPO have as many actors that step environments, 1 or 8 environments each; the quicker counts. All
-take turns, round after round, in fresh processes, start-up and compiling outside the clock. Rows go to
+take turns, each twice in two rounds, in fresh processes, start-up and compiling outside the clock. Rows go to
 results/cluster.json as they come.
 """
 
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -59,8 +59,8 @@ SECONDS = 20.0
 def main() -> None:
     args = parse_args()
     if not (args.table or args.page):
-        for number in range(args.rounds):
-            measure_round(number, args)
+        for number in range(0, args.rounds, 2):
+            measure_pair((number, number + 1), args)
     if args.page:
         for page in PAGES:
             page.write_text(with_tables(page.read_text(encoding="utf-8"), TABLES), encoding="utf-8")
@@ -70,22 +70,28 @@ def main() -> None:
 # Measuring
 
 
-def measure_round(number: int, args: argparse.Namespace) -> None:
-    """Everyone once."""
-    python = peer_python(args.peers, "rllib")
-    for arm, (algo, n_envs) in PEERS.items() if python else ():
-        if args.only not in arm:
-            continue
-        seconds = ("--warmup", SECONDS * args.scale, "--seconds", SECONDS * args.scale)
-        command = [python, HERE / "peers" / "rllib.py", "--algo", algo, "--n-envs", n_envs, "--runners", RUNNERS]
-        measure(arm, RUNNERS, number, [*command, *seconds], args)
+def measure_pair(pair: tuple[int, int], args: argparse.Namespace) -> None:
+    """Everyone twice, one right after the other, in both orders: a machine's speed drifts within minutes, and of each
+    pair the simulation is fitted to one and held against the other."""
+    for i, (arm, workers, command) in enumerate(everyone(args)):
+        for number in pair if (i + pair[0] // 2) % 2 else reversed(pair):
+            measure(arm, workers, number, [*command, "--seed", number] if arm in WAYS else command, args)
+
+
+def everyone(args: argparse.Namespace) -> Iterator[tuple[str, int, list[Any]]]:
+    """``(arm, workers, command)``."""
+    python = peer_python(args.peers, "rllib") if any(args.only in arm for arm in PEERS) else None
+    for arm, (algo, n_envs) in PEERS.items():
+        if python and args.only in arm:
+            seconds = ("--warmup", SECONDS * args.scale, "--seconds", SECONDS * args.scale)
+            command = [python, HERE / "peers" / "rllib.py", "--algo", algo, "--n-envs", n_envs, "--runners", RUNNERS]
+            yield arm, RUNNERS, [*command, *seconds]
     for workers in WORKERS:
         for arm, way in WAYS.items():
             if workers in way.workers and args.only in arm:
                 steps = int(way.budget * min(workers, 2) * args.scale)
                 what = ("--env", "CartPole-v1", "--algo", way.algo, "--options", json.dumps(way.options))
-                what += ("--workers", workers, "--timesteps", steps, "--seed", number)
-                measure(arm, workers, number, ours("async_run.py", "train", *what), args)
+                yield arm, workers, ours("async_run.py", "train", *what, "--workers", workers, "--timesteps", steps)
 
 
 def measure(arm: str, workers: int, number: int, command: Sequence[Any], args: argparse.Namespace) -> None:
@@ -178,7 +184,7 @@ def parse_args() -> argparse.Namespace:
     made = parser(__doc__)
     add_peers(made)
     add = made.add_argument
-    add("--rounds", type=int, default=2, metavar="N", help="default: 2; the simulation needs two")
+    add("--rounds", type=int, default=2, metavar="N", help="an even number; default: 2")
     add("--only", default="", metavar="TEXT", help="those whose name holds it, such as '40 steps'")
     add("--scale", type=float, default=1.0, metavar="X", help="multiply all budgets, to try it out: no rows of a table")
     add("--again", action="store_true", help="measure anew what is in the ledger")

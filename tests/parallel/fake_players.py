@@ -1,5 +1,6 @@
 """Workers without XLA: a quadratic, whose gradient is known, and faults on purpose. Importable by worker processes."""
 
+import ctypes
 import os
 import signal
 import time
@@ -54,4 +55,6 @@ class Fault:
             raise ZeroDivisionError("division by zero")
         if left[0] == "hang":
             time.sleep(600)
+        if left[0] == "keep the lock":
+            ctypes.PyDLL(None).sleep(600)  # as C code that does not let go of Python's lock
         return left[0] != "nan"

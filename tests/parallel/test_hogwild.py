@@ -12,8 +12,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import policygrad as pg
-from policygrad.parallel.board import GOAL, STOP, Board
-from policygrad.parallel.hogwild import Crew, Rules, WorkerError, entropy_coefficient, work, worker_keys
+from policygrad.parallel.board import GOAL, STOP, Board, Layout
+from policygrad.parallel.hogwild import Crew, NotFinite, Rules, WorkerError, entropy_coefficient, work, worker_keys
 from policygrad.parallel.player import make_player
 from policygrad.run import api
 from policygrad.run.api import program_of
@@ -103,13 +103,77 @@ def test_what_others_added_meanwhile_is_kept(setting):
 
     def step(opt, grads, rows):
         delta, opt_delta = player.step(opt, grads, rows)
-        board.theta += meanwhile  # another worker, in the middle of this one's update
-        board.control[STOP] = 1
+        if np.any(grads):
+            board.theta += meanwhile  # another worker, in the middle of this one's update
+            board.control[STOP] = 1
         return delta, opt_delta
 
     work(0, player._replace(step=step), board, RULES)
     np.testing.assert_allclose(board.theta, alone + 1, atol=0.2)
     assert board.updates.sum() == 1
+
+
+def test_statistics_stay_positive_however_old_the_copy_of_them_is():
+    """A worker sleeps in its update while others let the mean square fall to a four-hundredth."""
+    recipe = make_recipe("a3c", "CartPole-v1", workers=0, **TINY)
+    program = program_of(recipe, recipe.env, None)
+    player = make_player(program.learner, program.collector, workers=2)
+    board, slept = board_of(player, program.init(jax.random.key(0))), []
+
+    def step(opt, grads, rows):
+        delta, opt_delta = player.step(opt, grads, rows)
+        if np.any(grads) and not slept:
+            slept.append(float(opt.min()))
+            board.opt *= 0.99**600
+            board.updates[1] += 600
+        return delta, opt_delta
+
+    board.control[GOAL] = 40
+    work(0, player._replace(step=step), board, RULES)
+    assert slept == [1.0] and board.updates[0] == 5
+    assert board.opt.min() > 1e-3 and np.isfinite(board.theta).all()
+
+
+def test_statistics_grow_by_everybodys_share():
+    board = Board(Layout(2, params=3, opt=3, target=0, normal=0, metrics=0, features=0))
+    before, board.opt[0] = np.float32([5, 1, 1]), [7, 2, 0.001]  # a count; what rose meanwhile; what fell
+    added = board.bounded(0, np.float32([1, -0.01, -0.01]), before)
+    np.testing.assert_allclose(board.opt[0] + added, [8, 1.99, 0.001], rtol=1e-6)
+
+
+def test_a_step_that_is_not_finite_is_not_applied(setting):
+    _, player, state = setting
+    board = board_of(player, state)
+    alone, broken = board.theta.copy(), np.full(player.layout.params, np.nan)
+    with pytest.raises(NotFinite, match="the step of a finite gradient was not finite"):
+        work(0, player._replace(step=lambda opt, *_: (broken, np.zeros_like(opt))), board, RULES)
+    assert np.array_equal(board.theta, alone) and not board.updates.any() and not board.adding.any()
+
+
+def test_what_is_not_finite_does_not_replace_the_last_good_state(tmp_path):
+    def poison(row):
+        run.program.board.theta[0] = np.nan
+
+    recipe = make_recipe("a3c", "CartPole-v1", engine="threads", log_every=100, **TINY)
+    run = api.begin("CartPole-v1", recipe, out=tmp_path)
+    with pytest.raises((pg.TrainingDiverged, WorkerError)):
+        api.proceed(run, callback=poison)
+    assert np.isfinite(ravel_pytree(pg.load(run.path, checkpoint="last").state.learner.params)[0]).all()
+
+
+def test_the_program_that_merges_normalisers_does_not_grow_with_the_workers():
+    recipe = make_recipe("a3c", "CartPole-v1", workers=0, normalize_obs=True, **TINY)
+    program, sizes = program_of(recipe, recipe.env, None), []
+    for workers in (2, 64):
+        player = make_player(program.learner, program.collector, workers=workers)
+        rows = np.ones((workers, player.layout.normal), np.float32)
+        sizes.append(str(jax.make_jaxpr(player.merge)(np.ones(player.layout.params, np.float32), rows)).count("\n"))
+    assert sizes[0] == sizes[1]
+
+
+def test_staleness_of_many_workers_has_bins():
+    bins = {w: Layout(w, 1, 1, 0, 0, 0, 0).fields()["staleness"][1] for w in (1, 64, 10_000)}
+    assert bins == {1: (1, 64), 64: (64, 256), 10_000: (10_000, 1024)}
 
 
 def test_one_worker_is_the_synchronous_algorithm(setting):

@@ -118,6 +118,15 @@ def test_a_worker_is_not_replaced_for_ever(cluster, crews):
     assert len(told) == 1
 
 
+def test_a_server_that_died_is_not_blamed_on_a_worker(cluster, crews):
+    crew, told = crew_of(crews, Counting(), shards=2)
+    run(crew, lambda: (crew.board.updates > 3).all())
+    ray.kill(crew.servers[1])
+    with pytest.raises(WorkerError, match=r"a server with parameters died: .*; go on from the last checkpoint"):
+        run(crew, lambda: False)
+    assert not told and not sum(crew.replaced)
+
+
 def test_a_run_goes_on_without_a_lost_machine_and_takes_a_new_one_in(cluster, crews):
     """Three workers, and two machines with a CPU or two. One machine is lost: its worker waits. Another joins."""
     crew, told = crew_of(crews, Counting(), workers=3)

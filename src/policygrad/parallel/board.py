@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STALENESS_BINS = 64
-"""The last bin holds everything from there on."""
+STALENESS_BINS = (64, 1024)
+"""At least and at most so many bins of staleness, between them four for each worker: W − 1 is its mean. The last bin
+holds everything from there on."""
 SHARES = ("window", "acting", "gradient", "applying", "waiting")
 """Where a worker's seconds go. ``window``: acting and gradient in one XLA call."""
 COUNTED = ("steps", "updates", "staleness", "seconds", "episodes", "metrics", "seen")
@@ -45,6 +46,7 @@ class Layout(NamedTuple):
     def fields(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
         """``name -> (dtype, shape)``."""
         n, real = self.workers, np.dtype(self.dtype)
+        fewest, most = STALENESS_BINS
         return {
             "theta": (real, (self.params,)),
             "target": (real, (self.target,)),
@@ -57,7 +59,7 @@ class Layout(NamedTuple):
             "lived": (np.int64, (n,)),
             "steps": (np.int64, (n,)),
             "updates": (np.int64, (n,)),
-            "staleness": (np.int64, (n, STALENESS_BINS)),
+            "staleness": (np.int64, (n, min(max(fewest, 4 * n), most))),
             "beat": (np.float64, (n,)),
             "seconds": (np.float64, (n, len(SHARES))),
             "episodes": (np.float64, (n, 3)),
@@ -142,6 +144,15 @@ class Board:
         statistics = self.statistics(worker)
         statistics += opt_delta
 
+    def bounded(self, worker: int, opt_delta: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """What is to be added to statistics that others have changed since the copy ``before``: as much, but never so
+        little that they fall below both what they are now and what they would be without the others.
+
+        A mean square v falls by a share of what it was at the copy. Where others have let it fall since, that share may
+        be more than all that is left, and the root of a negative v is no number.
+        """
+        return np.maximum(opt_delta, np.minimum(0, before + opt_delta - self.statistics(worker)))
+
     def renew_target(self, kind: str, every: int, tau: float) -> None:
         """The target copy after an update: everything once ``every`` updates (``periodic``), or a little each time
         (``polyak``)."""
@@ -173,7 +184,7 @@ class Board:
             give_up = time.monotonic() + timeout
             while self.adding.any() and time.monotonic() < give_up:
                 time.sleep(2e-5)
-            return {name: getattr(self, name).copy() for name in names}
+            return {name: self.read_normal() if name == "normal" else getattr(self, name).copy() for name in names}
         finally:
             self.control[HOLD] = 0
 

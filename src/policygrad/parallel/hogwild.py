@@ -8,6 +8,7 @@ their updates between copy and addition is the gradient's staleness, and it is c
 those that fail, and lets none survive the main process.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -25,13 +26,17 @@ import numpy as np
 
 from policygrad.envs import worker as env_worker
 from policygrad.envs.worker import first_line
-from policygrad.parallel.board import GOAL, SHARES, STALENESS_BINS, STOP, TURN, UPDATES_BEFORE, Board
+from policygrad.parallel.board import GOAL, SHARES, STOP, TURN, UPDATES_BEFORE, Board
 from policygrad.parallel.player import Player, Window
 
 PAUSE = 2e-5
 """Seconds between two looks at a flag."""
 STARTING = 300.0
 """Seconds that a worker may take for its first window: imports, environments, compiling."""
+ASLEEP = 5.0
+"""Seconds without a look after workers beyond which it was not they who slept."""
+DEATH_OF_PARENT = 1
+"""Linux: a process can ask for a signal at that moment."""
 
 
 class WorkerError(RuntimeError):
@@ -39,7 +44,7 @@ class WorkerError(RuntimeError):
 
 
 class NotFinite(ArithmeticError):
-    """A worker's window has a reward or a gradient that is not finite; it was not applied."""
+    """A worker's window has a reward or a gradient that is not finite, or its step is not; it was not applied."""
 
 
 class Rules(NamedTuple):
@@ -78,6 +83,7 @@ def work(worker: int, player: Player, board: Board, rules: Rules, life: int = 0)
     local = player.begin(theta, collect_key, key)
     if board.layout.normal:  # a replaced worker goes on with what its place has seen
         local = local._replace(normal=board.read_normal()[worker])
+    player.step(board.statistics(worker).copy(), np.zeros_like(theta), rows)  # compile it before statistics grow old
     board.ready[worker] = 1
     while not board.control[STOP]:
         stopwatch.lap()
@@ -90,11 +96,17 @@ def work(worker: int, player: Player, board: Board, rules: Rules, life: int = 0)
         if board.total_steps() >= board.control[GOAL]:  # the budget is spent: this window comes too late
             board.control[STOP] = 1
             return
+        stopwatch("waiting")
+        statistics, before = board.statistics(worker).copy(), board.total_updates()
+        delta, opt_delta = map(np.asarray, player.step(statistics, window.grads, board.total_steps()))
+        if not np.isfinite(delta.sum()):
+            raise NotFinite("the step of a finite gradient was not finite")
+        stopwatch("applying")
         board.enter(worker, wait)
         stopwatch("waiting")
-        statistics = board.statistics(worker)
-        delta, opt_delta = player.step(statistics.copy(), window.grads, board.total_steps())
-        board.add(worker, np.asarray(delta), np.asarray(opt_delta))
+        if board.total_updates() > before:
+            opt_delta = board.bounded(worker, opt_delta, statistics)
+        board.add(worker, delta, opt_delta)
         stale = board.total_updates() - copied
         count(worker, board, window, stale)
         board.renew_target(rules.target_copy, rules.target_every, rules.target_tau)
@@ -116,7 +128,7 @@ def copy(worker: int, player: Player, board: Board) -> tuple[Any, Any, int, int]
 
 def count(worker: int, board: Board, window: Window, stale: int) -> None:
     """Book one update. Every cell has this worker as its only writer."""
-    board.staleness[worker, min(max(stale, 0), STALENESS_BINS - 1)] += 1
+    board.staleness[worker, min(max(stale, 0), board.staleness.shape[1] - 1)] += 1
     board.episodes[worker] += window.episodes
     board.metrics[worker] += window.metrics
     board.seen[worker] += window.seen
@@ -199,8 +211,13 @@ def enter(build: Callable[..., Player], worker: int, board: Board, rules: Rules,
 
 
 def leave_with_parent() -> None:
-    """End this process as soon as its parent is gone, whatever it is doing."""
+    """End this process as soon as its parent is gone, whatever it is doing. A thread waits for that; on Linux the
+    system ends it too where C code keeps Python's lock, and no thread can."""
     parent = multiprocessing.parent_process()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
+        if parent is not None and os.getppid() != parent.pid:  # it is gone already
+            os._exit(1)
 
     def watch() -> None:
         if parent is not None:
@@ -274,6 +291,8 @@ class Crew:
         self.build, self.board, self.rules, self.threads, self.tell = build, board, rules, threads, tell
         self.hands: list[Hand] = []
         self.replaced = [0] * board.layout.workers
+        self.looked = self.awake = time.monotonic()
+        """When :meth:`check` was last called, and since when it has been called all the time."""
 
     def start(self) -> None:
         self.board.control[STOP] = 0
@@ -303,7 +322,10 @@ class Crew:
             said.append(reason(error))
 
     def check(self) -> None:
-        """Look after every worker once: who died, raised or hangs is reported and replaced."""
+        """Look after every worker once: who died, raised or hangs is reported and replaced. Nobody hangs because this
+        process was stopped itself (Ctrl-Z, a laptop that sleeps), or did something long."""
+        now = time.monotonic()
+        self.awake, self.looked = now if now - self.looked > ASLEEP else self.awake, now
         for worker, hand in enumerate(self.hands):
             cause = self.failure(worker, hand)
             if cause is None:
@@ -325,7 +347,8 @@ class Crew:
         if not hand.handle.is_alive():
             return None if self.board.control[STOP] else self.last_words(hand)
         beat, now = float(self.board.beat[worker]), time.monotonic()
-        silent, limit = (now - hand.since, STARTING) if beat == 0 else (now - beat, self.limit(worker))
+        since, limit = (hand.since, STARTING) if beat == 0 else (beat, self.limit(worker))
+        silent = now - max(since, self.awake)
         return f"hangs: no sign of life for {silent:.0f} s" if silent > limit else None
 
     def limit(self, worker: int) -> float:

@@ -139,10 +139,12 @@ def make_player(
         return delta, ravel_pytree(after)[0] - opt
 
     def merge(theta: Any, rows: Any) -> Any:
-        normalizer = getattr(learner.model(blank._replace(params=unravel(theta))), "normalizer", None)
-        for i in range(workers):
-            other = learner.model(blank._replace(params=unravel(jnp.asarray(theta).at[where].set(rows[i])))).normalizer
-            normalizer = jax.tree.map(merged, normalizer, other, is_leaf=is_statistics)
+        def with_row(normalizer: Any, row: Array) -> tuple[Any, None]:
+            other = learner.model(blank._replace(params=unravel(jnp.asarray(theta).at[where].set(row)))).normalizer
+            return jax.tree.map(merged, normalizer, other, is_leaf=is_statistics), None
+
+        mine = learner.model(blank._replace(params=unravel(theta))).normalizer
+        normalizer, _ = jax.lax.scan(with_row, mine, rows)
         params = eqx.tree_at(lambda p: p.normalizer, unravel(theta), normalizer)
         return ravel_pytree(params)[0]
 

@@ -348,13 +348,16 @@ class RayCrew:
         ray = imported()
         runs = {hand.run: worker for worker, hand in enumerate(self.hands)}
         ended, _ = ray.wait(list(runs), timeout=LOOK)
+        asked = time.monotonic()
         health = self.count()
+        queued = time.monotonic() - asked  # the queue before the server; whoever stands in it cannot be heard either
         if ended and not health["stop"]:
+            self.ask([server.alive.remote() for server in self.servers])  # it may be a server that its worker missed
             worker = runs[ended[0]]
             self.replace(worker, *self.last_words(self.hands[worker], health["nodes"][worker]))
         self.forgive()
         here = health["lives"] == [hand.life for hand in self.hands]
-        limits = np.where(health["played"], self.rules.timeout, STARTING)
+        limits = np.where(health["played"], self.rules.timeout, STARTING) + queued
         for worker in np.flatnonzero(here & (health["silent"] > limits)).tolist():
             self.replace(worker, f"hangs: no sign of life for {health['silent'][worker]:.0f} s")
         self.say_who_waits(int(here.sum()))

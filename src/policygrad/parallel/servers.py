@@ -171,6 +171,10 @@ class Server:
         """Every worker stops at its next answer."""
         self.stop = True
 
+    def alive(self) -> bool:
+        """An answer is enough."""
+        return True
+
     def counts(self) -> dict[str, Any]:
         """The counters, and how every worker is."""
         silent = np.where(self.lives >= 0, time.monotonic() - self.board.beat, 0.0)

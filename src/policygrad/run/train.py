@@ -277,7 +277,9 @@ def keeping(run: Fit) -> Iterator[None]:
         yield
     except WorkerError as error:
         assert isinstance(run.program, AsyncProgram)
-        run.state, _ = run.program.look(run.state)
+        with suppress(WorkerError):  # the newest parameters may be gone with their server
+            state, _ = run.program.look(run.state)
+            run.state = state if (np.asarray(state.first_bad) < 0).all() else run.state
         run.save()
         kept = "" if run.directory is None else f", saved in {run.directory.path}: --resume goes on"
         raise WorkerError(f"{error}; stopped at {int(run.env_steps.min()):,} steps{kept}") from None

@@ -121,13 +121,13 @@ class AsyncProgram:
 
     def look(self, state: RunState) -> tuple[RunState, Stats]:
         """A consistent copy of everything, and what happened since the last one."""
-        board, names = self.board, ("theta", "target", "opt", *COUNTED)
+        board, names = self.board, ("theta", "target", "opt", "normal", *COUNTED)
         now = board.consistent(names)
         if self.crew.hands and now["steps"].sum() + board.control[STEPS_BEFORE] >= self.recipe.total_timesteps:
             self.crew.stop()  # the budget was spent meanwhile, and whoever was at it still adds the window at hand
             now = board.consistent(names)
         if board.layout.normal:
-            now["theta"] = np.asarray(self.player.merge(now["theta"], board.read_normal()))
+            now["theta"] = np.asarray(self.player.merge(now["theta"], now["normal"]))
         now["opt"] = now["opt"].mean(axis=0)
         learner = self.player.state(state.learner, now)
         steps = int(now["steps"].sum() + board.control[STEPS_BEFORE])
@@ -139,7 +139,9 @@ class AsyncProgram:
         self._clock += elapsed
         self._log = summary_of(since, max(elapsed, 1e-9), sum(self.crew.replaced))
         env_steps: Any = np.asarray(steps, np.int32)
-        return state._replace(learner=learner, env_steps=env_steps), stats_of(since, self.player.names)
+        first_bad = state.first_bad if np.isfinite(now["theta"].sum()) else state.env_steps
+        after = state._replace(learner=learner, env_steps=env_steps, first_bad=first_bad)
+        return after, stats_of(since, self.player.names)
 
     def watched(self, stop: Callable[[], bool]) -> Callable[[], bool]:
         """``stop``, for a long evaluation: whoever asks also looks after the workers, now and then."""
