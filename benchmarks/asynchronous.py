@@ -405,7 +405,7 @@ def reference_line(task: Task) -> list[Any]:
     both = both[np.isfinite(both).all(axis=1)]
     never = {arm: "never" if found else "" for arm, found in runs.items()}
     shown = [f"{fmean(found):.2f} s" if found else never[arm] for arm, found in reached.items()]
-    counts = ", ".join(str(len(found)) for arm, found in reached.items() if runs[arm])
+    counts = ", ".join(str(len(found)) for found in reached.values())
     others = busiest([found[seed] for found in (runs[ONE], runs[TWO]) for seed in seeds])
     tail = (counts, len(seeds), others, runs[TWO][seeds[-1]]["date"])
     if not len(both):

@@ -65,6 +65,23 @@ def test_a_ratio_is_that_of_the_medians_of_shared_rounds(book):
     assert line[3:7] == ["1.90", "1.70 to 1.90", "≥ 1.85 ×", "pass"] and line[8:11] == ["0.75", "1", 3]
 
 
+def test_a_long_race_has_no_bar_and_no_third_arm(book):
+    book.add([row("races", arm, 0, **RACE) for arm in (bench.ONE, bench.TWO)])
+    line = bench.reference_line(TASK._replace(stops=True))
+    assert line[4:8] == ["", "1.00", "", ""] and line[9:11] == ["1, 1, 0", 1]
+
+
+def test_the_peer_takes_part_in_its_own_rounds_alone(book):
+    assert all(line[1] is None for line in (bench.peer_line(*arm) for arm in bench.PEER_ARMS))
+    speeds = {bench.TWO: (300, 420), bench.TORCH: (150, 100, 1), bench.PEER_ARMS[1][0]: (120,)}
+    for arm, found in speeds.items():
+        for number, speed in enumerate(found):
+            book.add([{**row("peer", arm, number, steps_per_second=float(speed)), "name": bench.PONG.name}])
+    first, second = (bench.peer_line(*arm) for arm in bench.PEER_ARMS)
+    assert first[:8] == [16, "360", "125", "2.88", "2.00 to 4.20", "≥ 2 ×", "pass", 2]
+    assert second[:8] == [4, "120", "150", "0.80", "0.80 to 0.80", "", "", 1]
+
+
 def test_rows_of_a_trial_are_in_no_table(book):
     book.add([{**row("races", bench.ONE, 0, **RACE), "scale": 0.1}])
     assert bench.rows_of("races", "toy") == []
