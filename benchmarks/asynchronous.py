@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
@@ -76,13 +76,14 @@ class Task(NamedTuple):
 
 
 CONSTANT = {"lr_schedule": "constant"}
+GAME = PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"}
 TASKS = (
     Task("cartpole", "CartPole-v1", CONSTANT | {"engine": "processes"}, 400_000, 400_000, 475, eval_every=10_000),
     Task("lunarlander", "LunarLander-v3", LANDER | CONSTANT, 40_000, 150_000, 0, smooth=5),
     Task(
         "breakout",
         "ALE/Breakout-v5",
-        PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"},
+        GAME,
         6000,
         1_200_000,
         2.5,
@@ -92,7 +93,7 @@ TASKS = (
     ),
 )
 RACES = tuple(task for task in TASKS if not task.stops)
-PONG = Task("pong", "ALE/Pong-v5", PICTURES | CONSTANT | {"env_kwargs": "num_threads=1"}, 30_000)
+PONG = Task("pong", "ALE/Pong-v5", GAME, 30_000)
 PEER_ARMS = ((TWO, 16), ("2 workers, 4 games each", 4))
 TORCH = "torch_a3c.py"
 
@@ -338,15 +339,14 @@ def rate_line(task: Task) -> list[Any]:
     shared = sorted(first.keys() & second.keys())
     if not shared:
         return [task.name, None, "", "", "", f"≥ {RATE_BAR} ×", "", "", "", "", 0, "", ""]
-    speed = lambda rows: median(rows[i]["updates_per_second"] for i in shared)  # noqa: E731
-    ratios = [second[i]["updates_per_second"] / first[i]["updates_per_second"] for i in shared]
-    ratio, (mean, p95) = speed(second) / speed(first), staleness([second[i] for i in shared])
+    two, one_alone, ratio, spread = compared(second, first, "updates_per_second")
+    mean, p95 = staleness([second[i] for i in shared])
     return [
         task.name,
-        f"{speed(first):,.0f}",
-        f"{speed(second):,.0f}",
+        f"{one_alone:,.0f}",
+        f"{two:,.0f}",
         f"{ratio:.2f}",
-        f"{min(ratios):.2f} to {max(ratios):.2f}",
+        spread,
         f"≥ {RATE_BAR} ×",
         verdict(ratio, ratio >= RATE_BAR),
         f"{median(second[i]['steps_per_second'] for i in shared):,.0f}",
@@ -356,6 +356,16 @@ def rate_line(task: Task) -> list[Any]:
         busiest([rows[i] for i in shared for rows in (first, second)]),
         second[shared[-1]]["date"],
     ]
+
+
+def compared(
+    mine: Mapping[int, Row], theirs: Mapping[int, Row], what: str, digits: int = 2
+) -> tuple[float, float, float, str]:
+    """Of the rounds that both have: the two medians, their ratio, and the lowest and the highest of a single round."""
+    both = [(mine[i][what], theirs[i][what]) for i in sorted(mine.keys() & theirs.keys())]
+    we, they = (median(values) for values in zip(*both))
+    each = [a / b for a, b in both]
+    return we, they, we / they, f"{min(each):.{digits}f} to {max(each):.{digits}f}"
 
 
 def busiest(rows: Sequence[Row]) -> str:
@@ -475,12 +485,10 @@ def peer_line(arm: str, n: int) -> list[Any]:
     wanted = "" if bar is None else f"≥ {bar:g} ×"
     if not shared:
         return [n, None, "", "", "", wanted, "", 0, "", ""]
-    speeds = [[rows[i]["steps_per_second"] for i in shared] for rows in (mine, theirs)]
-    ratio, ratios = median(speeds[0]) / median(speeds[1]), [a / b for a, b in zip(*speeds)]
-    shown = (f"{median(speeds[0]):,.0f}", f"{median(speeds[1]):,.0f}", f"{ratio:.2f}")
+    we, peers, ratio, spread = compared(mine, theirs, "steps_per_second")
     others = busiest([rows[i] for i in shared for rows in (mine, theirs)])
     tail = (verdict(ratio, None if bar is None else ratio >= bar), len(shared), others, mine[shared[-1]]["date"])
-    return [n, *shown, f"{min(ratios):.2f} to {max(ratios):.2f}", wanted, *tail]
+    return [n, f"{we:,.0f}", f"{peers:,.0f}", f"{ratio:.2f}", spread, wanted, *tail]
 
 
 def window_table() -> str:

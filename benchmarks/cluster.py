@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from asynchronous import busiest, through_ray, timed_row
+from asynchronous import busiest, compared, through_ray, timed_row
 from common import HERE, RESULTS, ROOT, add_peers, ours, parser, peer_python, progress
 from ledger import Ledger, Row, markdown, verdict, with_tables
 
@@ -99,7 +99,7 @@ def measure(arm: str, workers: int, number: int, command: Sequence[Any], args: a
     row = {"arm": arm, "workers": workers, "round": number, "scale": args.scale}
     if args.again or LEDGER.missing([row]):
         found = timed_row(list(command), args.date)
-        LEDGER.add([row | found])
+        LEDGER.add([found | row])
         progress(f"round {number}, {arm}, {workers}: {found['steps_per_second']:,.0f} steps/s")
 
 
@@ -135,13 +135,11 @@ def ratio_cells(rows: Sequence[Row]) -> list[Any]:
     """Ours over RLlib's better IMPALA: of the medians, and round by round."""
     theirs = [rows_of(arm, RUNNERS) for arm, (algo, _) in PEERS.items() if algo == "impala"]
     best = max((found for found in theirs if found), key=speed, default=[])
-    shared = {row["round"]: row for row in best}
-    pairs = [(row, shared[row["round"]]) for row in rows if row["round"] in shared]
-    if not pairs:
+    mine, peers = ({row["round"]: row for row in found} for found in (rows, best))
+    if not mine.keys() & peers.keys():
         return [None, "", f"≥ {BAR:g} ×", ""]
-    each = [mine["steps_per_second"] / peer["steps_per_second"] for mine, peer in pairs]
-    ratio = speed([mine for mine, _ in pairs]) / speed([peer for _, peer in pairs])
-    return [f"{ratio:.1f}", f"{min(each):.1f} to {max(each):.1f}", f"≥ {BAR:g} ×", verdict(ratio, ratio >= BAR)]
+    _, _, ratio, spread = compared(mine, peers, "steps_per_second", digits=1)
+    return [f"{ratio:.1f}", spread, f"≥ {BAR:g} ×", verdict(ratio, ratio >= BAR)]
 
 
 def check_table() -> str:

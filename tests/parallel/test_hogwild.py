@@ -331,18 +331,20 @@ def test_a_window_that_comes_in_last_is_counted(monkeypatch):
 
 
 def test_workers_that_begin_at_once_know_the_goal(monkeypatch):
-    """Their program is compiled already, and the main thread comes late."""
+    """Their program is compiled already, and the main thread comes after their first window."""
     start, until = Crew.start, time.monotonic() + 30
 
     def late(crew):
         start(crew)
-        time.sleep(0.3)
+        while not (crew.board.updates.any() or crew.board.control[STOP]) and time.monotonic() < until:
+            time.sleep(0.001)
 
-    run = api.begin("CartPole-v1", make_recipe("a3c", "CartPole-v1", **TINY | {"engine": "threads"}), out=None)
+    recipe = make_recipe("a3c", "CartPole-v1", engine="threads", **TINY)
+    run = api.begin("CartPole-v1", recipe, out=None)
     run.program.advance(run.state, 8)
     run.program.close()
     monkeypatch.setattr(Crew, "start", late)
-    again = api.begin("CartPole-v1", make_recipe("a3c", "CartPole-v1", **TINY | {"engine": "threads"}), out=None)
+    again = api.begin("CartPole-v1", recipe, out=None)
     assert int(again.program.advance(again.state, 400, stop=lambda: time.monotonic() > until)[0].env_steps) >= 400
     again.program.close()
 
