@@ -186,10 +186,16 @@ def connect(address: str, workers: int) -> bool:
         whether it was this call that did; Ray may be running in this process already.
 
     Raises:
-        WorkerError: no cluster answers there.
+        WorkerError: no cluster answers there, or this process is connected to another one.
     """
     ray = imported()
     if ray.is_initialized():
+        here = ray.get_runtime_context().gcs_address
+        if is_place(address) and not same_place(address, here):
+            raise WorkerError(
+                f"this process is connected to the Ray cluster at {here}, not to address={address!r}: "
+                "call ray.shutdown() first, or drop address"
+            )
         return False
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     with own_signals(), warnings.catch_warnings():
@@ -217,9 +223,22 @@ def knock(address: str) -> None:
     Raises:
         OSError: nobody is.
     """
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit() and "://" not in address:
+    if is_place(address):
+        host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def is_place(address: str) -> bool:
+    """Whether it is ``host:port``, rather than a word such as ``auto`` or an address of a Ray client."""
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isdigit() and "://" not in address
+
+
+def same_place(address: str, other: str) -> bool:
+    """Whether both name the same port of the same machine; this machine has many names."""
+    (host, _, port), (other_host, _, other_port) = address.rpartition(":"), other.rpartition(":")
+    ours = {host, other_host} & {"localhost", "127.0.0.1", "::1", "[::1]"}
+    return port == other_port and (host == other_host or bool(ours))
 
 
 @contextmanager
