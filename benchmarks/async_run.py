@@ -14,6 +14,7 @@ import multiprocessing
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -58,7 +59,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         return args.stop is None or len(last) < args.smooth or not statistics.fmean(last) >= args.stop
 
     run = api.proceed(run, callback=mark)
-    if len(warm) < 2:
+    if len(warm) < 3:
         raise SystemExit(f"{len(warm)} log rows are too few to time anything: raise --timesteps or lower --log-every")
     (before, start), (after, end) = warm[0], warm[-1]
     rows = run.recipe.n_envs * run.recipe.n_steps
@@ -70,10 +71,18 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         "timed": end - start,
         "steps_per_second": (after - before) / (end - start),
         "updates_per_second": (after - before) / (end - start) / rows,
+        "halves": [rate / rows for rate in halves(warm)],
         "staleness": None if board is None else board.staleness.sum(axis=0).tolist(),
         "shares": None if board is None else shares(board),
         "curve": curve,
     }
+
+
+def halves(warm: Sequence[tuple[int, float]]) -> list[float]:
+    """Steps per second between the even log rows and the next, and between the odd ones: two halves of one run, which
+    the drift of a machine's speed meets alike."""
+    steps, seconds = (np.diff([mark[i] for mark in warm]) for i in (0, 1))
+    return [float(steps[first::2].sum() / seconds[first::2].sum()) for first in (0, 1)]
 
 
 def begin(args: argparse.Namespace) -> Any:

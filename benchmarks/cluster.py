@@ -9,7 +9,8 @@
 CartPole-v1, 64-64 networks. *gradients*: the preset ``a3c`` with ``engine=ray``; *trajectories*: the preset ``impala``.
 RLlib's IMPALA and APPO have as many actors that step environments, 1 or 8 environments each; the quicker counts. All
 take turns, each twice in two rounds, in fresh processes, start-up and compiling outside the clock. Rows go to
-results/cluster.json as they come.
+results/cluster.json as they come. The simulation is fitted to what lies between each run's even log rows and the next,
+and held against what lies between the odd ones.
 """
 
 import argparse
@@ -71,8 +72,7 @@ def main() -> None:
 
 
 def measure_pair(pair: tuple[int, int], args: argparse.Namespace) -> None:
-    """Everyone twice, one right after the other, in both orders: a machine's speed drifts within minutes, and of each
-    pair the simulation is fitted to one and held against the other."""
+    """Everyone twice, one right after the other, in both orders: a machine's speed drifts within minutes."""
     for i, (arm, workers, command) in enumerate(everyone(args)):
         for number in pair if (i + pair[0] // 2) % 2 else reversed(pair):
             measure(arm, workers, number, [*command, "--seed", number] if arm in WAYS else command, args)
@@ -143,7 +143,7 @@ def ratio_cells(rows: Sequence[Row]) -> list[Any]:
 
 
 def check_table() -> str:
-    """The simulation of workers that send gradients, fitted on the even rounds, held against the odd ones."""
+    """The simulation of workers that send gradients, fitted on one half of each run, held against the other."""
     columns = ("workers", "measured, updates/s", "predicted", "error", "within 10 %")
     return markdown(columns, check_lines() or [[None, "", "", "", ""]])
 
@@ -167,12 +167,12 @@ def check_lines() -> list[list[Any]]:
     ]
 
 
-def measured(parity: int) -> list[Any]:
-    """Rates of the workers that send gradients, of the even or the odd rounds."""
+def measured(half: int) -> list[Any]:
+    """Rates of the workers that send gradients, in one half of each run. Rows without halves are older than these."""
     from policygrad.parallel.simulate import Measured
 
-    rows = [(n, row) for n in WORKERS for row in rows_of(GRADIENTS, n) if row["round"] % 2 == parity]
-    return [Measured(n, row["updates_per_second"]) for n, row in rows]
+    rows = [(n, row) for n in WORKERS for row in rows_of(GRADIENTS, n) if row.get("halves")]
+    return [Measured(n, row["halves"][half]) for n, row in rows]
 
 
 TABLES = {"ray-rates": rate_table, "ray-check": check_table}

@@ -10,6 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 bench = importlib.import_module("asynchronous")
+async_run = importlib.import_module("async_run")
+cluster = importlib.import_module("cluster")
 ledger = importlib.import_module("ledger")
 
 TASK = bench.Task("toy", "CartPole-v1", {}, 0, 1000, reference=50, smooth=2)
@@ -80,6 +82,24 @@ def test_the_peer_takes_part_in_its_own_rounds_alone(book):
     first, second = (bench.peer_line(*arm) for arm in bench.PEER_ARMS)
     assert first[:8] == [16, "360", "125", "2.88", "2.00 to 4.20", "≥ 2 ×", "pass", 2]
     assert second[:8] == [4, "120", "150", "0.80", "0.80 to 0.80", "", "", 1]
+
+
+def test_both_halves_of_a_run_see_the_same_drift():
+    """Between even log rows and the next 100 steps took a second, between odd ones two."""
+    marks = [(0, 0.0), (100, 1.0), (200, 3.0), (300, 4.0), (400, 6.0)]
+    assert async_run.halves(marks) == [100.0, 50.0]
+
+
+def test_the_simulation_is_fitted_to_one_half_and_held_against_the_other(tmp_path, monkeypatch):
+    """Two cores: 2, 3 and 4 workers are as quick. The last one's other half is not what the first halves say."""
+    monkeypatch.setattr(cluster, "LEDGER", ledger.Ledger(tmp_path / "book.json", key=cluster.LEDGER.key))
+    monkeypatch.setattr(cluster.os, "cpu_count", lambda: 2)
+    assert "not run" in cluster.check_table()
+    halves = {1: [100, 99], 2: [160, 158], 3: [160, 163], 4: [160, 220]}
+    marks = {"arm": cluster.GRADIENTS, "scale": 1.0, "updates_per_second": 1.0}
+    cluster.LEDGER.add([marks | {"workers": n, "round": 0, "halves": found} for n, found in halves.items()])
+    cluster.LEDGER.add([marks | {"workers": 1, "round": 1}])  # of before there were halves
+    assert [line[-1] for line in cluster.check_lines()] == ["yes", "yes", "yes", "NO"]
 
 
 def test_rows_of_a_trial_are_in_no_table(book):
