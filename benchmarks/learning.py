@@ -71,6 +71,8 @@ ALONE = tuple(
     name for name, preset in PRESETS.items() if not preset.recipe.workers and preset.recipe.collect != "dataset"
 )
 """Algorithms of one process that play, whose seeds are trained together. Workers are measured by asynchronous.py."""
+MINATAR = ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+"""Five seeds too: they are long."""
 TASKS = (
     Task("CartPole-v1", ALONE, "≥ 475 for 7 of 8 seeds", lambda returns: sum(x >= 475 for x in returns) >= 7),
     mean_task("Acrobot-v1", -83.4),
@@ -83,7 +85,7 @@ TASKS = (
     mean_task("Walker2d-v4", 582, ("a2c-gae",), **HOST),
     mean_task("Swimmer-v4", 201, (), **HOST),
     Task("BipedalWalker-v3", (), "mean ≥ 270, best seed ≥ 295", good_walks, **HOST),
-    *(Task(f"gymnax:{game}-MinAtar", ()) for game in ("Asterix", "Breakout", "Freeway", "SpaceInvaders")),
+    *(Task(f"gymnax:{game}-MinAtar", ("a2c-gae",), seeds=HOST_SEEDS) for game in MINATAR),
 )
 
 

@@ -145,13 +145,23 @@ class Board:
         statistics += opt_delta
 
     def bounded(self, worker: int, opt_delta: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """What is to be added to statistics that others have changed since the copy ``before``: as much, but never so
-        little that they fall below both what they are now and what they would be without the others.
+        """What is to be added to statistics that others have changed since the copy ``before``: the same, but for
+        numbers that would change their sign by the sum of what everyone adds, and by no one's own update.
 
-        A mean square v falls by a share of what it was at the copy. Where others have let it fall since, that share may
-        be more than all that is left, and the root of a negative v is no number.
+        A mean square falls by a share of what it was at the copy. Where others have let it fall far since, that share
+        may be more than all that is left, and the root of a negative number is none. Such a number falls by that share
+        of what it is *now*.
         """
-        return np.maximum(opt_delta, np.minimum(0, before + opt_delta - self.statistics(worker)))
+        now = self.statistics(worker)
+        crossing = np.flatnonzero(before * (now + opt_delta) < 0)
+        if not crossing.size:
+            return opt_delta
+        then, present = before[crossing], now[crossing]
+        kept = (then + opt_delta[crossing]) / then
+        share = (kept >= 0) & (then * present > 0)
+        safe = opt_delta.copy()
+        safe[crossing[share]] = (present * (kept - 1))[share]
+        return safe
 
     def renew_target(self, kind: str, every: int, tau: float) -> None:
         """The target copy after an update: everything once ``every`` updates (``periodic``), or a little each time

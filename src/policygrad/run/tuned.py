@@ -57,6 +57,17 @@ MUJOCO = {
     "normalize_reward": True,
     "eval_episodes": 4,
 }
+MINATAR = {
+    "n_envs": 32,
+    "n_steps": 8,
+    "ent_coef": 0.01,
+    "optimizer": "adam",
+    "learning_rate": 2e-3,
+    "lr_schedule": "linear",
+    "shared_torso": True,
+    "activation": "relu",
+    "eval_every": 250_000,
+}
 ACROBOT = {"n_envs": 16, "learning_rate": 2e-3, "lr_schedule": "linear", "eval_episodes": 100}
 TUNED: dict[tuple[str, str], Tuned] = {
     ("CartPole-v1", "reinforce"): Tuned(2_000_000, {"n_envs": 32}, "the noisiest rung wants the largest batch"),
@@ -107,6 +118,10 @@ TUNED: dict[tuple[str, str], Tuned] = {
         },
         "the only reward is far away: a long sight, and a little entropy until it is found",
     ),
+    **{
+        (f"gymnax:{game}-MinAtar", "a2c-gae"): Tuned(5_000_000, MINATAR, "one setting for all games, hardly tuned")
+        for game in ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+    },
     ("Pendulum-v1", "a2c"): Tuned(1_000_000, PENDULUM, "as a2c-gae"),
     ("Pendulum-v1", "a2c-gae"): Tuned(
         1_000_000, {**PENDULUM, "gae_lambda": 0.95}, "normalised scales, a wide start, steps that shrink to zero"
