@@ -145,6 +145,18 @@ def test_a_dead_main_process_leaves_nobody(tmp_path, how, what):
     assert not [name for name in set(os.listdir("/dev/shm")) - before if name.startswith(("pym-", "psm_"))]
 
 
+def test_a_script_without_a_guard_is_told_so_once(tmp_path):
+    """Each worker would run the script again, and start workers."""
+    (tmp_path / "main.py").write_text(
+        "import policygrad as pg\n"
+        "pg.train('gym:CartPole-v1', 'a3c', total_timesteps=3000, workers=2, out=None, net=(4,), eval_every=0)\n"
+    )
+    ended = subprocess.run([sys.executable, str(tmp_path / "main.py")], capture_output=True, text=True, timeout=120)
+    words = "before it began: if this is a script of yours, put what starts the run under `if __name__ == '__main__':`"
+    assert ended.returncode == 1 and ended.stderr.count("__name__") == 1
+    assert words in ended.stderr.splitlines()[-1] and "replaced" not in ended.stderr
+
+
 def add_ones(board, worker, n):
     ones, nothing = np.ones(board.layout.params, np.float32), np.zeros(1, np.float32)
     board.ready[worker] = 1

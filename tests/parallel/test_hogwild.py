@@ -241,7 +241,8 @@ def test_presets_train_save_and_resume_with_other_numbers_of_workers(tmp_path, a
     assert run.finished and run.env_steps.min() >= 400
     row = {name: values[-1] for name, values in run.history.items()}
     assert row["async/updates_per_second"] > 0 and np.isfinite(row["train/entropy"]).all()
-    again = pg.resume(tmp_path / "run", total_timesteps=800, workers=3, tensorboard=False)
+    again = pg.resume(tmp_path / "run", total_timesteps=800, workers=3, worker_timeout=60.0, tensorboard=False)
+    assert again.recipe.worker_timeout == 60
     assert again.env_steps.min() >= 800 and again.recipe.workers == 3
     assert again.evaluate(episodes=2)[0].returns.min() > 0
     with pytest.raises(pg.RecipeError, match="cannot go on with workers=0"):

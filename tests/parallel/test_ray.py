@@ -45,7 +45,7 @@ def test_an_address_elsewhere_is_not_ignored(cluster):
     """Ray is connected already: the same cluster by any of its names is fine, another one is not."""
     port = cluster.address.rpartition(":")[2]
     assert not any(connect(address, 2) for address in ("", "auto", cluster.address, f"localhost:{port}"))
-    with pytest.raises(WorkerError, match="connected to the Ray cluster at .* not to address='127.0.0.1:1'"):
+    with pytest.raises(WorkerError, match=r"connected to the Ray cluster at .* not to address='127.0.0.1:1'"):
         connect("127.0.0.1:1", 2)
 
 

@@ -15,6 +15,7 @@ from policygrad.run.devices import spare_threads, spare_threads_of
 from policygrad.run.initial import with_model_of
 from policygrad.run.progress import Progress
 from policygrad.run.recipes import (
+    CHANGEABLE,
     LISTS,
     PRESETS,
     WORDS,
@@ -40,8 +41,7 @@ GROUPS = {
 }
 """Titles of the option groups, in order."""
 
-MAY_CHANGE = ("total_timesteps", "stop_reward", "workers", "max_restarts", "env_timeout")
-BESIDE_RESUME = ("resume", *MAY_CHANGE, "no_tensorboard", "wandb", "quiet")
+BESIDE_RESUME = ("resume", *CHANGEABLE, "no_tensorboard", "wandb", "quiet")
 """What may stand beside --resume: everything else is in the run's recipe."""
 
 
@@ -80,7 +80,7 @@ def resume(given: dict[str, Any]) -> int:
     refused = [name for name in given if name not in BESIDE_RESUME]
     if refused:
         shown = "ENV" if refused[0] == "env" else option_name(refused[0])
-        may = ", ".join(map(option_name, MAY_CHANGE))
+        may = ", ".join(map(option_name, CHANGEABLE))
         why = f"a run keeps its recipe, and only {may} may change"
         raise UsageError(f"{shown} cannot be given with --resume: {why}")
     say = teller(given)
@@ -88,7 +88,7 @@ def resume(given: dict[str, Any]) -> int:
     spare_threads_of(given["resume"])
     with importing():
         from policygrad.run import api
-    run = api.reopen(given["resume"], **{name: given[name] for name in MAY_CHANGE if name in given})
+    run = api.reopen(given["resume"], **{name: given[name] for name in CHANGEABLE if name in given})
     if run.finished:
         say(f"{run.path} is finished, after {run.env_steps.min():,} steps: {how_to_go_on(run)}")
         return 0

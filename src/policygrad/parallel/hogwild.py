@@ -335,6 +335,11 @@ class Crew:
                 raise WorkerError(f"worker {worker} {cause}; in a deterministic run nobody can take its place")
             if hand.handle.is_alive() and self.threads:
                 raise WorkerError(f"worker {worker} {cause}; a thread cannot be stopped: use engine=processes")
+            if self.never_began(worker, hand):
+                raise WorkerError(
+                    f"worker {worker} {cause} before it began: if this is a script of yours, "
+                    "put what starts the run under `if __name__ == '__main__':`"
+                )
             if self.replaced[worker] >= self.rules.replacements:
                 raise WorkerError(f"worker {worker} {cause}; it was replaced {self.replaced[worker]} times before")
             self.replaced[worker] += 1
@@ -350,6 +355,11 @@ class Crew:
         since, limit = (hand.since, STARTING) if beat == 0 else (beat, self.limit(worker))
         silent = now - max(since, self.awake)
         return f"hangs: no sign of life for {silent:.0f} s" if silent > limit else None
+
+    def never_began(self, worker: int, hand: Hand) -> bool:
+        """Whether its process ended by itself, without a word, before :func:`enter`: another one would do the same."""
+        code = getattr(hand.handle, "exitcode", None)
+        return bool(code) and code > 0 and not hand.said and self.board.beat[worker] == 0
 
     def limit(self, worker: int) -> float:
         """The first window compiles, and may take as long as a start."""

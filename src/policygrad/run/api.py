@@ -26,7 +26,7 @@ from policygrad.run.notes import note
 from policygrad.run.policy import Policy
 from policygrad.run.program import Program
 from policygrad.run.progress import Progress
-from policygrad.run.recipes import CLONE, Recipe, RecipeError, change, make_recipe
+from policygrad.run.recipes import CHANGEABLE, CLONE, Recipe, RecipeError, change, make_recipe
 from policygrad.run.record import RunDirectory, RunError
 from policygrad.run.statistics import summary
 from policygrad.run.workers import AsyncProgram
@@ -37,8 +37,6 @@ from policygrad.storage.formats import read_dataset
 AnyProgram = loop.AnyProgram
 MAX_HOST_ENVS = 64
 """Host environments that are evaluated side by side."""
-CHANGEABLE = ("total_timesteps", "stop_reward", "workers", "max_restarts", "env_timeout")
-"""What a resumed run may change: none can alter what was learned so far."""
 OF_BUILT_IN_MODELS = {item.name for item in fields(Recipe) if item.metadata["group"] == "model"} - {"remember"}
 """Options that a model of one's own ignores. ``remember`` is about the observations."""
 
@@ -405,8 +403,9 @@ def resume(
     stopped; environments on the host begin new episodes, since no file can hold them.
 
     ``total_timesteps`` may be raised, and ``stop_reward`` changed (None: no such end), and so may the number of
-    asynchronous ``workers``, ``max_restarts`` and ``env_timeout``: none of them can alter what was learned so far.
-    Nothing else of the recipe may change.
+    asynchronous ``workers``, where they run (``address``, ``shards``, ``max_staleness``), and patience with them
+    (``max_restarts``, ``worker_timeout``, ``env_timeout``): none of them can alter what was learned so far. Nothing
+    else of the recipe may change.
     """
     run = reopen(path, env=env, model=model, **options)
     return proceed(run, callback=callback, tensorboard=tensorboard, wandb=wandb, progress=progress)
@@ -552,9 +551,10 @@ def program_of(
 
 
 def refuse_inside_a_worker() -> None:
-    """A process that starts runs its script again, up to ``if __name__ == "__main__":``. Here that is missing."""
+    """A process that starts runs its script again, up to ``if __name__ == "__main__":``. Here that is missing, and the
+    main process says so."""
     if current_process().name.startswith("policygrad-worker"):
-        sys.exit("policygrad: put what starts a run with workers under `if __name__ == '__main__':`")
+        sys.exit(1)
 
 
 def refuse_model_options(options: dict[str, Any]) -> None:

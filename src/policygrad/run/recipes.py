@@ -38,6 +38,18 @@ BOUNDS = ("clip", "tanh", "beta")
 ENGINES = ("auto", "processes", "threads", "ray")
 RAY_MODES = ("gradients", "trajectories")
 
+CHANGEABLE = (
+    "total_timesteps",
+    "stop_reward",
+    "workers",
+    "max_restarts",
+    "worker_timeout",
+    "env_timeout",
+    "address",
+    "shards",
+    "max_staleness",
+)
+"""What a resumed run may change: none can alter what was learned so far."""
 
 TO_THE_END = 2**31 - 1
 """More steps than any episode has."""
