@@ -358,8 +358,8 @@ class Crew:
 
     def never_began(self, worker: int, hand: Hand) -> bool:
         """Whether its process ended by itself, without a word, before :func:`enter`: another one would do the same."""
-        code = getattr(hand.handle, "exitcode", None)
-        return bool(code) and code > 0 and not hand.said and self.board.beat[worker] == 0
+        code = getattr(hand.handle, "exitcode", None) or 0
+        return code > 0 and not hand.said and self.board.beat[worker] == 0
 
     def limit(self, worker: int) -> float:
         """The first window compiles, and may take as long as a start."""
