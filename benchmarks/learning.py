@@ -78,7 +78,7 @@ TASKS = (
     mean_task("Acrobot-v1", -83.4),
     mean_task("Pendulum-v1", -163),
     mean_task("MountainCar-v0", -111.3, ("a2c-gae",)),
-    mean_task("LunarLander-v3", 155.8, ("a2c",), **HOST),
+    mean_task("LunarLander-v3", 155.8, **HOST),
     mean_task("HalfCheetah-v4", 3041, ("a2c-gae",), **HOST),
     Task("HalfCheetah-v5", ("a2c-gae",), **HOST),
     mean_task("Hopper-v4", 733, ("a2c-gae",), **HOST),
