@@ -169,6 +169,7 @@ RESULTS: dict[tuple[str, str], Result] = {
     ("Pendulum-v1", "a2c-gae"): Result(-156.9, -159.0, -154.6, "100 to 107"),
     ("MountainCar-v0", "a2c-gae"): Result(-107.8, -110.5, -106.3, "100 to 107"),
     ("LunarLander-v3", "a2c"): Result(79.4, 33.5, 127.5, "100 to 104"),
+    ("LunarLander-v3", "a2c-gae"): Result(120.0, 53.8, 182.4, "100 to 104"),
     ("Hopper-v4", "a2c-gae"): Result(1214.9, 992.3, 1491.1, "100 to 104"),
     ("Walker2d-v4", "a2c-gae"): Result(2277.1, 1612.8, 3033.5, "100 to 104"),
     ("gymnax:Breakout-MinAtar", "a2c-gae"): Result(66.5, 46.4, 83.6, "100 to 104"),
