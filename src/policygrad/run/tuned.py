@@ -172,6 +172,7 @@ RESULTS: dict[tuple[str, str], Result] = {
     ("LunarLander-v3", "a2c-gae"): Result(120.0, 53.8, 182.4, "100 to 104"),
     ("Hopper-v4", "a2c-gae"): Result(1214.9, 992.3, 1491.1, "100 to 104"),
     ("Walker2d-v4", "a2c-gae"): Result(2277.1, 1612.8, 3033.5, "100 to 104"),
+    ("gymnax:Asterix-MinAtar", "a2c-gae"): Result(67.6, 65.4, 69.5, "100 to 104"),
     ("gymnax:Breakout-MinAtar", "a2c-gae"): Result(66.5, 46.4, 83.6, "100 to 104"),
 }
 """What they earned; held against the ledger by a test, and written by ``benchmarks/learning.py --page``."""
