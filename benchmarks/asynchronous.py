@@ -37,6 +37,8 @@ from common import HERE, RESULTS, ROOT, add_peers, ours, parser, peer_python, pr
 from ledger import Ledger, Row, markdown, verdict, with_tables
 from throughput import busy_elsewhere
 
+from policygrad.run.tuned import GAME as PICTURES
+
 LEDGER = Ledger(RESULTS / "asynchronous.json", key=("kind", "name", "arm", "seed", "scale"))
 PAGES = tuple(ROOT / "docs" / name for name in ("19-a3c.md", "20-scaling.md"))
 KINDS = ("rates", "races", "start", "windows", "lost", "ray", "peer")
@@ -51,7 +53,6 @@ LAST = 0.2
 """The share of a budget over which a score is averaged."""
 FORECAST = (1, 2, 4, 8, 16, 64, 256, 1024, 4096, 10_000)
 LANDER = {"gamma": 0.995, "ent_coef": 1e-5, "optimizer": "rmsprop", "learning_rate": 8.3e-4}
-PICTURES = {"cnn": "a3c", "net": [], "shared_torso": True, "clip_reward": True, "n_envs": 4}
 
 
 class Task(NamedTuple):

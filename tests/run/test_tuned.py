@@ -33,8 +33,8 @@ def test_no_result_comes_from_a_seed_that_was_tuned_on():
 
 
 def test_every_recipe_has_a_row_of_the_table():
-    alone = {(env, algo) for env, algo in TUNED if algo != "a3c"}  # asynchronous.py measures games
-    assert {(task.env, algo) for task in learning.TASKS for algo in task.algos} == alone
+    games = {(f"ALE/{game}-v5", "a3c") for game in ("BeamRider", "Breakout", "Pong")}  # asynchronous.py has theirs
+    assert {(task.env, algo) for task in learning.TASKS for algo in task.algos} | games == set(TUNED)
 
 
 def test_the_list_shows_command_seeds_and_result():

@@ -70,6 +70,7 @@ MINATAR = {
     "eval_every": 250_000,
 }
 GAME = {"cnn": "a3c", "net": (), "shared_torso": True, "clip_reward": True, "n_envs": 4}
+"""The A3C paper's network and clipped rewards: what ``benchmarks/asynchronous.py`` measures."""
 ACROBOT = {"n_envs": 16, "learning_rate": 2e-3, "lr_schedule": "linear", "eval_episodes": 100}
 TUNED: dict[tuple[str, str], Tuned] = {
     ("CartPole-v1", "reinforce"): Tuned(2_000_000, {"n_envs": 32}, "the noisiest rung wants the largest batch"),
